@@ -1,0 +1,1 @@
+"""The hot loop: one exchange after the other."""

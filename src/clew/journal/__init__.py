@@ -1,0 +1,1 @@
+"""Facts on disk: append, group commit, segments, read back."""

@@ -1,0 +1,1 @@
+"""Shared truth: the store's only writer on this host."""

@@ -1,0 +1,1 @@
+"""Facts to query: one schema, one writer."""

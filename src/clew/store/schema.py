@@ -1,0 +1,188 @@
+"""The store's tables, in SQLAlchemy Core. Times are Unix nanoseconds, money integer nano-dollars.
+
+Rows are keyed so that projection commutes: counters add, first and last times are min and max,
+closed wins. Every table that belongs to a caller carries ``principal``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+metadata: Final = sa.MetaData()
+
+_ns = sa.BigInteger
+_id = sa.String(64)
+
+
+def _counters() -> list[sa.Column[int]]:
+    names = (
+        "requests",
+        "errors",
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "billed_nanousd",
+        "imputed_nanousd",
+        "unpriced",
+    )
+    return [sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in names]
+
+
+sessions: Final = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", _id, primary_key=True),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("session_id", sa.String(1024), nullable=False),
+    sa.Column("team", sa.String(128), nullable=False, server_default=""),
+    sa.Column("project", sa.String(128), nullable=False, server_default=""),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("client", sa.String(64), nullable=False, server_default=""),
+    sa.Column("parent_id", _id),
+    sa.Column("root_id", _id, nullable=False),
+    sa.Column("depth", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("forked_from", _id),
+    # A parent named before it was seen: it becomes a full session with its first own request.
+    sa.Column("is_placeholder", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("is_subagent", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("opened_at_ns", _ns, nullable=False),
+    sa.Column("last_seen_ns", _ns, nullable=False),
+    sa.Column("closed_at_ns", _ns),
+    sa.Column("close_reason", sa.String(64)),
+    sa.Column("worker", sa.String(256)),
+    *_counters(),
+    sa.Index("sessions_by_last_seen", "principal", "last_seen_ns", "id"),
+    sa.Index("sessions_by_recency", "last_seen_ns", "id"),
+    sa.Index("sessions_by_root", "root_id"),
+    sa.Index("sessions_by_parent", "parent_id"),
+    sa.Index("sessions_by_external", "session_id"),
+)
+
+aliases: Final = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("principal", sa.String(128), primary_key=True),
+    sa.Column("family", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(1024), primary_key=True),
+    sa.Column("session", _id, nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("scope", sa.String(8), nullable=False),
+    sa.Column("lifetime", sa.String(8), nullable=False),
+    sa.Column("first_seen_ns", _ns, nullable=False),
+    sa.Column("last_seen_ns", _ns, nullable=False),
+    sa.Index("aliases_by_session", "session"),
+    sa.Index("aliases_by_value", "value"),
+)
+
+# How often a session used each model and each kind of call.
+tallies: Final = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
+    sa.Column("dimension", sa.String(8), primary_key=True),  # model | kind
+    sa.Column("value", sa.String(256), primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+)
+
+attempts: Final = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("request_id", _id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("session", _id),
+    sa.Column("session_id", sa.String(1024)),
+    sa.Column("parent_session_id", sa.String(1024)),
+    sa.Column("root", _id),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("team", sa.String(128), nullable=False, server_default=""),
+    sa.Column("project", sa.String(128), nullable=False, server_default=""),
+    sa.Column("source", sa.String(64)),
+    sa.Column("client", sa.String(64), nullable=False, server_default=""),
+    sa.Column("resolution", sa.String(16), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("transport", sa.String(16), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("path", sa.String(8192), nullable=False),
+    sa.Column("upstream", sa.String(64), nullable=False),
+    sa.Column("vendor", sa.String(32), nullable=False, server_default=""),
+    sa.Column("api", sa.String(16), nullable=False, server_default=""),
+    sa.Column("worker", sa.String(256)),
+    sa.Column("binding", sa.String(16)),
+    sa.Column("epoch", sa.BigInteger),
+    sa.Column("model", sa.String(256), nullable=False, server_default=""),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("error", sa.String(64), nullable=False, server_default=""),
+    sa.Column("received_at_ns", _ns, nullable=False),
+    sa.Column("first_byte_us", sa.BigInteger),
+    sa.Column("ttft_us", sa.BigInteger),
+    sa.Column("total_us", sa.BigInteger),
+    sa.Column("overhead_us", sa.BigInteger),
+    # Null where the upstream said nothing and nothing could be estimated.
+    sa.Column("input_tokens", sa.BigInteger),
+    sa.Column("cached_tokens", sa.BigInteger),
+    sa.Column("cache_write_tokens", sa.BigInteger),
+    sa.Column("cache_write_1h_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("estimated", sa.Boolean, nullable=False),
+    # Null when unpriced; exactly one of them otherwise, by `billing`.
+    sa.Column("billed_nanousd", sa.BigInteger),
+    sa.Column("imputed_nanousd", sa.BigInteger),
+    sa.Column("billing", sa.String(16), nullable=False),
+    sa.Column("price_version", sa.String(64), nullable=False, server_default=""),
+    sa.Column("request_bytes", sa.BigInteger, nullable=False),
+    sa.Column("response_bytes", sa.BigInteger, nullable=False),
+    sa.Column("client_disconnected", sa.Boolean, nullable=False),
+    sa.Column("final", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # settled | unsettled
+    sa.Column("flags", sa.JSON, nullable=False),
+    sa.Index("attempts_by_session", "session", "received_at_ns"),
+    sa.Index("attempts_by_time", "received_at_ns"),
+    sa.Index("attempts_by_root", "root"),
+)
+
+# Intents whose outcome has not been read yet; what the projector holds over its own restart.
+open_attempts: Final = sa.Table(
+    "open_attempts",
+    metadata,
+    sa.Column("request_id", _id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("journal", sa.String(128), nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+)
+
+# Which session got a response id (order 8, `previous_response_id`).
+responses: Final = sa.Table(
+    "responses",
+    metadata,
+    sa.Column("principal", sa.String(128), primary_key=True),
+    sa.Column("response_id", sa.String(256), primary_key=True),
+    sa.Column("session", _id, nullable=False),
+    sa.Column("seen_ns", _ns, nullable=False),
+)
+
+# What happened to a session, and why: opened, aliased, migrated, resumed, forked, closed…
+session_events: Final = sa.Table(
+    "session_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("session", _id, nullable=False),
+    sa.Column("at_ns", _ns, nullable=False),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(256), nullable=False, server_default=""),
+    sa.Column("evidence", sa.JSON),
+    sa.Column("before", sa.JSON),
+    sa.Column("after", sa.JSON),
+    sa.Index("session_events_by_session", "session", "id"),
+)
+
+# How far each journal file has been projected, committed with the rows: exactly once.
+journal_positions: Final = sa.Table(
+    "journal_positions",
+    metadata,
+    sa.Column("journal", sa.String(128), primary_key=True),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+)

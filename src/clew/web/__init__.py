@@ -1,0 +1,1 @@
+"""Showing: admin API and page; reads only."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 bytes: heads, bodies, connections, relay, timers. Knows no sessions."""
