@@ -18,7 +18,9 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A table of the file: unknown keys are refused."""
 
 
-class Server(_Section):
+class Server(_Section, frozen=True):
+    """The gateway port: address, processes, limits."""
+
     listen: str = "127.0.0.1:2539"
     workers: Positive = 1
     drain_s: NonNegative = 600
@@ -28,24 +30,30 @@ class Server(_Section):
     keepalive_s: Positive = 75
 
 
-class Upstreams(_Section):
+class Upstreams(_Section, frozen=True):
+    """Time limits towards every upstream."""
+
     connect_s: Positive = 10
     first_byte_s: NonNegative = 0
     stream_idle_s: NonNegative = 900
 
 
-class Admin(_Section):
+class Admin(_Section, frozen=True):
+    """The admin port."""
+
     listen: str = "127.0.0.1:2540"
     token_file: str = ""
 
 
-class Auth(_Section):
+class Auth(_Section, frozen=True):
+    """How a caller becomes a principal."""
+
     mode: Literal["none", "keys", "credential"] = "none"
     secret_env: str = "CLEW_SECRET"
     allow_subscription: bool = False
 
 
-class Client(_Section):
+class Client(_Section, frozen=True):
     """A user's own client: values of ``session``, ``parent`` and ``agent`` are header names."""
 
     name: str
@@ -55,7 +63,9 @@ class Client(_Section):
     lifetime: Literal["durable", "restart", "request"] = "durable"
 
 
-class Sessions(_Section):
+class Sessions(_Section, frozen=True):
+    """How requests become sessions, and how long those live."""
+
     resume: Literal["proof", "recency", "off"] = "proof"
     after_close: Literal["", "reject", "allow"] = ""
     resume_max_age: float = 86_400.0
@@ -65,7 +75,9 @@ class Sessions(_Section):
     client: tuple[Client, ...] = ()
 
 
-class Affinity(_Section):
+class Affinity(_Section, frozen=True):
+    """Whether and how a session keeps its worker."""
+
     ttl: float = 0.0
     """Seconds; 0 turns affinity off."""
     binding: Literal["immutable", "rebind", "prefer"] = "immutable"
@@ -73,7 +85,9 @@ class Affinity(_Section):
     subagents: Literal["own", "with_parent"] = "own"
 
 
-class Upstream(_Section):
+class Upstream(_Section, frozen=True):
+    """One destination; the first that matches a request wins."""
+
     name: str
     url: str = ""
     paths: tuple[str, ...] = ("*",)
@@ -89,60 +103,80 @@ class Upstream(_Section):
     affinity: Affinity = Affinity()
 
 
-class Claims(_Section):
+class Claims(_Section, frozen=True):
+    """Where bindings are coordinated."""
+
     store: str = "memory"
     lease_s: Positive = 10
     on_outage: Literal["refuse", "unbound"] = "refuse"
 
 
-class Store(_Section):
+class Store(_Section, frozen=True):
+    """Where sessions and records are kept."""
+
     url: str = ""
     max_bytes: int = 2 * 1024**3
 
 
-class Journal(_Section):
+class Journal(_Section, frozen=True):
+    """How dispatches and outcomes reach the disk."""
+
     sync: Literal["always", "interval", "never"] = "always"
     retention: float = 7 * 86_400.0
     on_failure: Literal["refuse", "serve"] = "refuse"
 
 
-class Capture(_Section):
+class Capture(_Section, frozen=True):
+    """Whether request content is kept."""
+
     content: Literal["none", "shape", "full"] = "none"
     max_bytes: int = 1024**3
     retention: float = 7 * 86_400.0
 
 
-class Metering(_Section):
+class Metering(_Section, frozen=True):
+    """How usage is learnt."""
+
     on_disconnect: Literal["cancel", "drain"] = "cancel"
     ask_usage: Literal["engines", "always", "never"] = "engines"
 
 
-class Limit(_Section):
+class Limit(_Section, frozen=True):
+    """A rate limit."""
+
     scope: Literal["session", "tree", "principal", "team", "project"]
     requests: str = ""
     tokens: str = ""
 
 
-class Budget(_Section):
+class Budget(_Section, frozen=True):
+    """A spending limit."""
+
     scope: Literal["session", "tree", "principal", "team", "project"]
     usd: float
     window: Literal["session", "day", "month"] = "session"
     action: Literal["reject", "warn"] = "reject"
 
 
-class Prices(_Section):
+class Prices(_Section, frozen=True):
+    """Overrides of the bundled price table."""
+
     file: str = ""
 
 
-class Websocket(_Section):
+class Websocket(_Section, frozen=True):
+    """What happens to a websocket upgrade."""
+
     mode: Literal["refuse", "tunnel"] = "refuse"
 
 
-class Trace(_Section):
+class Trace(_Section, frozen=True):
+    """Where trace records go."""
+
     sinks: tuple[str, ...] = ("clew",)
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """The whole configuration of one installation."""
 
     server: Server = Server()

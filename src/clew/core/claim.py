@@ -90,7 +90,5 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
         """Whether the body need not be read to know the session."""
         found = self.session
         return (
-            found is not None
-            and found.scope is Scope.THREAD
-            and found.lifetime is Lifetime.DURABLE
+            found is not None and found.scope is Scope.THREAD and found.lifetime is Lifetime.DURABLE
         )

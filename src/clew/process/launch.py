@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ def watch_parent(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> 
     fd = sys.stdin.fileno()
 
     def is_readable() -> None:
-        if not sys.stdin.buffer.raw.read(1):  # type: ignore[attr-defined]  # BufferedReader.raw
+        if not os.read(fd, 1):
             loop.remove_reader(fd)
             leave()
 
