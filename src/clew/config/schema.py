@@ -49,7 +49,7 @@ class Auth(_Section, frozen=True):
     """How a caller becomes a principal."""
 
     mode: Literal["none", "keys", "credential"] = "none"
-    secret_env: str = "CLEW_SECRET"
+    secret_env: str = "CLEW_SECRET"  # noqa: S105  the name of a variable
     allow_subscription: bool = False
 
 
