@@ -92,3 +92,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
         return (
             found is not None and found.scope is Scope.THREAD and found.lifetime is Lifetime.DURABLE
         )
+
+    def flagged(self, *flags: str) -> Claim:
+        """This claim with further flags."""
+        return msgspec.structs.replace(self, flags=self.flags + flags)

@@ -61,6 +61,8 @@ class Dispatched(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     parent: SessionKey | None = None
     """The parent session, where the claim named one and it was accepted."""
     root: SessionKey | None = None
+    source: str = ""
+    """The source name the session was found by; empty: the claim's own, if it has one."""
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -90,6 +92,10 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     is_complete: bool
     """Whether the response ended as its protocol says (its terminator was seen)."""
     flags: tuple[str, ...] = ()
+    transport: str = ""
+    """How the answer came: http, sse or websocket; empty where none came."""
+    request_bytes: int = 0
+    """Body bytes received, known only now where the request came chunked."""
 
 
 Event = Dispatched | Settled

@@ -30,6 +30,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     is_closed: bool
     aliases: tuple[tuple[str, str], ...]
     """(family, value) of every alias that names it."""
+    is_placeholder: bool = False
+    """Named as a parent, never seen itself: its first own request opens it."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):

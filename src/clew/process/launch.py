@@ -59,16 +59,38 @@ def read_launch() -> Launch:
     return msgspec.json.decode(line, type=Launch)
 
 
-def watch_parent(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
-    """Call ``leave`` once, when the supervisor's end of standard input closes."""
+def watch_parent(
+    loop: asyncio.AbstractEventLoop,
+    leave: Callable[[], None],
+    apply: Callable[[Launch], None] | None = None,
+) -> None:
+    """Call ``leave`` once, when the supervisor's end of standard input closes.
+
+    Further lines are new tasks (a reloaded configuration), handed to ``apply``.
+    """
     fd = sys.stdin.fileno()
+    pending = bytearray()
 
     def is_readable() -> None:
-        if not os.read(fd, 1):
+        data = os.read(fd, 65_536)
+        if not data:
             loop.remove_reader(fd)
             leave()
+            return
+        pending.extend(data)
+        while (end := pending.find(b"\n")) >= 0:
+            line = bytes(pending[:end])
+            del pending[: end + 1]
+            if apply is not None:
+                apply(msgspec.json.decode(line, type=Launch))
 
     loop.add_reader(fd, is_readable)
+
+
+def announce_ready() -> None:
+    """Tell the supervisor that this child serves."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
 
 
 def set_up_logging(launch: Launch) -> None:

@@ -49,6 +49,11 @@ sessions: Final = sa.Table(
     sa.Column("is_placeholder", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("is_subagent", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("opened_at_ns", _ns, nullable=False),
+    # Which attempt opened it, and when its parent was claimed: ties and late journals are settled
+    # by these, so that the order of projection does not matter.
+    sa.Column("opened_by", sa.String(96), nullable=False, server_default=""),
+    sa.Column("parent_at_ns", _ns),
+    sa.Column("worker_at_ns", _ns, nullable=False, server_default="0"),
     sa.Column("last_seen_ns", _ns, nullable=False),
     sa.Column("closed_at_ns", _ns),
     sa.Column("close_reason", sa.String(64)),
@@ -172,11 +177,14 @@ session_events: Final = sa.Table(
     sa.Column("session", _id, nullable=False),
     sa.Column("at_ns", _ns, nullable=False),
     sa.Column("type", sa.String(16), nullable=False),
+    # What it is about where it happens once only (``opened``, ``alias:…``); null otherwise.
+    sa.Column("subject", sa.String(1200)),
     sa.Column("reason", sa.String(256), nullable=False, server_default=""),
     sa.Column("evidence", sa.JSON),
     sa.Column("before", sa.JSON),
     sa.Column("after", sa.JSON),
     sa.Index("session_events_by_session", "session", "id"),
+    sa.Index("session_events_once", "session", "subject", unique=True),
 )
 
 # How far each journal file has been projected, committed with the rows: exactly once.
@@ -184,5 +192,14 @@ journal_positions: Final = sa.Table(
     "journal_positions",
     metadata,
     sa.Column("journal", sa.String(128), primary_key=True),
+    sa.Column("segment", sa.Integer, nullable=False, server_default="0"),
     sa.Column("offset", sa.BigInteger, nullable=False),
+)
+
+# Sessions whose children still have to be given their root and depth: trees may be deep, and a
+# transaction repairs a bounded part of one.
+tree_repairs: Final = sa.Table(
+    "tree_repairs",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
 )

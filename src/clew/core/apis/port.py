@@ -31,6 +31,10 @@ class Reading(msgspec.Struct, frozen=True):
     """``upstream_error`` when the stream carried the API's error event."""
     output_chars: int = 0
     """Characters of generated text seen: the ground of an estimate where no usage came."""
+    is_usage_estimated: bool = False
+    """Whether ``usage.output_tokens`` was estimated because the stream ended before its figure."""
+    flags: tuple[str, ...] = ()
+    """What kept the tap from reading all of it, by stable name: ``tap_*``."""
 
 
 class Tap(Protocol):

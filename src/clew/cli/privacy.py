@@ -1,0 +1,86 @@
+"""`clew doctor --privacy`: what is stored where, for how long, and how to remove it.
+
+One table, so that a new kind of data cannot be stored without a line here saying so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from clew.config.schema import Config
+from clew.config.units import show_duration
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """One kind of data: where it lies, what it says, how long, how to remove it."""
+
+    what: str
+    where: str
+    holds: str
+    how_long: str
+    remove: str
+
+
+NEVER: Final = (
+    "never stored: prompts, replies, tool arguments, credentials, IP addresses",
+    "never sent: Clew has no telemetry; it calls the configured upstreams and nobody else",
+)
+
+
+def kept_data(config: Config) -> tuple[Kept, ...]:
+    """Everything this version keeps, as configured."""
+    data = Path(config.data)
+    return (
+        Kept(
+            "sessions",
+            config.store.url or str(data / "clew.db"),
+            "ids the clients sent, client name and version, models, counts, times, cost",
+            show_duration(config.sessions.retention),
+            "stop Clew and delete the file",
+        ),
+        Kept(
+            "calls",
+            config.store.url or str(data / "clew.db"),
+            "one row a call: path, model, status, tokens, sizes, times, cost",
+            show_duration(config.sessions.retention),
+            "stop Clew and delete the file",
+        ),
+        Kept(
+            "journal",
+            str(data / "journal"),
+            "the same facts as they happened, before they reach the store",
+            show_duration(config.journal.retention),
+            "stop Clew and delete the directory; what the store has not read yet is lost",
+        ),
+        Kept(
+            "run",
+            str(data / "run"),
+            "the keeper's socket and the gateways' counters",
+            "while Clew runs",
+            "stop Clew and delete the directory",
+        ),
+        Kept(
+            "secret",
+            str(data / "secret"),
+            "32 random bytes that session ids derive from",
+            "until removed",
+            "delete the file; the same clients then get new Clew ids",
+        ),
+        Kept(
+            "admin token",
+            config.admin.token_file or str(data / "admin.token"),
+            "the token of the admin port",
+            "until removed",
+            "delete the file and restart; a new one is made",
+        ),
+        Kept(
+            "instance",
+            str(data / "instance"),
+            "a random id of this installation, sent nowhere",
+            "until removed",
+            "delete the file and restart; a new one is made",
+        ),
+    )

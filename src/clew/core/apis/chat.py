@@ -1,0 +1,240 @@
+"""OpenAI's Chat Completions, and the many servers that speak it.
+
+Terminator: ``data: [DONE]``, or a chunk that carries ``error``. Usage: the last object under
+``usage`` (``null`` in most chunks; on every chunk with vLLM's ``continuous_usage_stats``; Groq's
+under ``x_groq``). ``prompt_tokens`` is the whole prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from clew.core.apis import render
+from clew.core.apis.document import DocumentTap
+from clew.core.apis.figures import chars_of, count_of, decoded, first_count, name_of
+from clew.core.apis.port import Reading, RequestFacts, Tap
+from clew.core.apis.sse import StreamTap
+from clew.core.errors import ClewError
+from clew.core.events import Usage
+
+_PATH: Final = re.compile(rb"(?:^|/)chat/completions(?:/|$)")
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: Any = None
+    arguments: Any = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    """A delta or a message. Reasoning has two names: DeepSeek's and OpenRouter's."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Message | None = None
+    message: _Message | None = None
+    text: Any = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    id: Any = None
+    model: Any = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    x_groq: Any = None
+    error: Any = None
+
+
+class _Request(msgspec.Struct, gc=False):
+    model: Any = None
+    stream: Any = None
+    response_format: Any = None
+    max_completion_tokens: Any = None
+    max_tokens: Any = None
+
+
+_decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+_decode_request: Final = msgspec.json.Decoder(_Request).decode
+
+
+class _ChatStream(StreamTap):
+    """A stream of chunks."""
+
+    announcement = re.compile(rb"(?:\A|[\r\n])(?:data: ?\[DONE\]|event: ?error[\r\n])")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usage: Any = None
+
+    def read(self, name: bytes, data: bytes) -> bool:
+        """Take in one chunk."""
+        chunk = decoded(_decode_chunk, data)
+        if chunk is None:
+            return self._read_foreign(name, data)
+        if not self.model:
+            self.model = name_of(chunk.model)
+        if not self.response_id:
+            self.response_id = name_of(chunk.id)
+        for choice in chunk.choices or ():
+            if choice.delta is not None:
+                self.output_chars += _generated_chars(choice.delta)
+        if self.output_chars:
+            self.has_output = True
+        if chunk.usage or chunk.x_groq:
+            self._usage = chunk.usage or _groq_usage(chunk) or self._usage
+        if chunk.error or name == b"error":
+            return self.fail()
+        return False
+
+    def _read_foreign(self, name: bytes, data: bytes) -> bool:
+        if data.startswith(b"[DONE]"):
+            return self.complete()
+        return name == b"error" and self.fail()
+
+    def is_terminator(self, name: bytes, data: bytes) -> bool:
+        """``[DONE]``, or an error."""
+        if name == b"error" or data.startswith(b"[DONE]"):
+            return True
+        chunk = decoded(_decode_chunk, data)
+        return chunk is not None and bool(chunk.error)
+
+    def usage(self) -> tuple[Usage | None, bool]:
+        """The last usage; figures on every chunk are right up to where they stopped."""
+        return usage_of(self._usage), False
+
+
+class _ChatDocument(DocumentTap):
+    """One completion."""
+
+    def read(self, document: bytes) -> Reading | None:
+        """Take in the completion, or the error."""
+        chunk = decoded(_decode_chunk, document)
+        if chunk is None:
+            return None
+        messages = [choice.message for choice in chunk.choices or () if choice.message]
+        return Reading(
+            usage=usage_of(chunk.usage),
+            model=name_of(chunk.model),
+            response_id=name_of(chunk.id),
+            is_complete=True,
+            error="upstream_error" if chunk.error else "",
+            output_chars=sum(_generated_chars(message) for message in messages),
+        )
+
+
+def _generated_chars(message: _Message) -> int:
+    content = message.content
+    chars = len(content) if type(content) is str else _part_chars(content)
+    if message.reasoning_content or message.reasoning:
+        chars += chars_of(message.reasoning_content) or chars_of(message.reasoning)
+    if message.refusal:
+        chars += chars_of(message.refusal)
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            chars += chars_of(call.function.name) + chars_of(call.function.arguments)
+    if message.function_call is not None:
+        chars += chars_of(message.function_call.name) + chars_of(message.function_call.arguments)
+    return chars
+
+
+def _part_chars(content: Any) -> int:
+    """Mistral's content may be a list of parts."""
+    if not isinstance(content, list):
+        return 0
+    return sum(chars_of(part.get("text")) for part in content if isinstance(part, dict))
+
+
+def _groq_usage(chunk: _Chunk) -> Any:
+    return chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """A ``usage`` object of this API; None where it holds no count."""
+    if not isinstance(usage, dict):
+        return None
+    prompt = count_of(usage.get("prompt_tokens"))
+    completion = count_of(usage.get("completion_tokens"))
+    if prompt is None and completion is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    reasoning = first_count(usage, "completion_tokens_details", "reasoning_tokens") or 0
+    # xAI counts reasoning beside the completion; only its total shows it.
+    if reasoning and count_of(usage.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning
+    return Usage(
+        input_tokens=prompt,
+        cached_tokens=min(_cached(usage), prompt),
+        cache_write_tokens=first_count(usage, "prompt_tokens_details", "cache_write_tokens") or 0,
+        output_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def _cached(usage: dict[str, Any]) -> int:
+    """OpenAI's figure, else DeepSeek's, else Moonshot's."""
+    figures = (
+        first_count(usage, "prompt_tokens_details", "cached_tokens"),
+        count_of(usage.get("prompt_cache_hit_tokens")),
+        count_of(usage.get("cached_tokens")),
+    )
+    return next((figure for figure in figures if figure is not None), 0)
+
+
+class _Chat:
+    """`Api` for Chat Completions."""
+
+    name = "chat"
+
+    def matches(self, path: bytes) -> bool:
+        """``…/chat/completions`` and below."""
+        return _PATH.search(path) is not None
+
+    def request_facts(self, path: bytes, body: bytes) -> RequestFacts:  # noqa: ARG002  the port's
+        """Model and mode; the current name of the output limit before the old one."""
+        request = decoded(_decode_request, body)
+        if request is None:
+            return RequestFacts()
+        limit = count_of(request.max_completion_tokens)
+        form = request.response_format
+        return RequestFacts(
+            model=name_of(request.model),
+            stream=request.stream is True,
+            has_response_schema=isinstance(form, dict)
+            and form.get("type") in ("json_schema", "json_object"),
+            max_output_tokens=count_of(request.max_tokens) if limit is None else limit,
+        )
+
+    def stream_tap(self) -> Tap:
+        """A tap for chunks."""
+        return _ChatStream()
+
+    def unary_tap(self) -> Tap:
+        """A tap for one completion."""
+        return _ChatDocument()
+
+    def render_error(self, error: ClewError, request_id: str) -> bytes:  # noqa: ARG002  the port's
+        """``{"error": {"message", "type", "param", "code"}}``."""
+        return render.encode({"error": render.openai_error(error)})
+
+    def render_error_event(self, error: ClewError, request_id: str) -> bytes:  # noqa: ARG002  same
+        """A chunk that carries the error, and no ``[DONE]``: both official SDKs raise on it.
+
+        The empty line before it ends an event that the upstream may have left unfinished.
+        """
+        return b"\n\n" + render.event({"error": render.openai_error(error)})
+
+
+CHAT: Final = _Chat()

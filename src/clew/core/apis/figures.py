@@ -1,0 +1,69 @@
+"""Reading names and counts out of JSON whose fields may hold anything.
+
+A tap reads what strangers sent: a field of the wrong type is as good as absent, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+MAX_NAME_CHARS: Final = 256
+"""Longest model name or response id that is kept; the store's columns have this width."""
+
+MAX_COUNT: Final = 10**12
+"""No answer has a trillion tokens: beyond it a figure is noise, and sums could overflow."""
+
+_Decoded = TypeVar("_Decoded")
+
+
+def decoded(decode: Callable[[bytes], _Decoded], data: bytes) -> _Decoded | None:
+    """What ``decode`` makes of ``data``; None where it is not the JSON that was expected."""
+    try:
+        return decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def name_of(value: Any) -> str:
+    """A model name or id: text, cut to `MAX_NAME_CHARS`; anything else is empty."""
+    return value[:MAX_NAME_CHARS] if isinstance(value, str) else ""
+
+
+def count_of(value: Any) -> int | None:
+    """A token count: a whole number from 0 to `MAX_COUNT`; anything else is None."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
+        return value
+    return None
+
+
+def first_count(mapping: Mapping[str, Any], *path: str) -> int | None:
+    """The count at ``path``, e.g. ``first_count(usage, "prompt_tokens_details", "cached_tokens")``.
+
+    None where a step is missing, null or no object, or the value is no count.
+    """
+    found: Any = mapping
+    for step in path:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(step)
+    return count_of(found)
+
+
+NO_JSON: Final = msgspec.Raw(b"")
+"""The default of a field that is measured, not read (a union with None would refuse objects)."""
+
+
+def raw_chars(value: msgspec.Raw) -> int:
+    """Characters of a JSON value left undecoded, about; 0 when absent or null."""
+    text = bytes(value)
+    return 0 if text == b"null" else len(text)
+
+
+def chars_of(value: Any) -> int:
+    """Characters of a text; 0 for anything else."""
+    return len(value) if isinstance(value, str) else 0

@@ -1,0 +1,331 @@
+"""Which session a claim names: a table of rules, tried in order, the first that fires decides.
+
+Pure: what is known comes in as `Knowledge`, which sees one principal and nothing else, so that no
+rule can cross from one caller to another. Each rule answers with what it found or with the stable
+reason why it did not fire; `clew explain` prints them all. Lineage and recency are further rules
+between `tree` and `new`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+
+from clew.core.claim import Alias, Claim, Scope, SessionKey
+from clew.core.session import judge_parent
+
+CANONICAL: Final = "canonical"
+RESPONSE_CHAIN: Final = "response-chain"
+
+
+class Outcome(StrEnum):
+    """How a session was found; the value of ``x-clew-resolution``."""
+
+    EXACT = "exact"
+    MIGRATED = "migrated"
+    RESUMED = "resumed"
+    NEW = "new"
+    UNATTRIBUTED = "unattributed"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What resolving needs to know of one session."""
+
+    key: SessionKey
+    session_id: str
+    """The stable external id."""
+    parent: SessionKey | None = None
+    parent_id: str = ""
+    root: SessionKey | None = None
+    is_closed: bool = False
+    has_canonical: bool = False
+    is_placeholder: bool = False
+    """Named as a parent, never seen itself."""
+
+
+class Knowledge(Protocol):
+    """What is known of one principal's sessions."""
+
+    def by_alias(self, family: str, value: str) -> Session | None:
+        """The session an external id names."""
+        ...
+
+    def by_key(self, key: SessionKey) -> Session | None:
+        """The session with this id of Clew's."""
+        ...
+
+    def by_response(self, response_id: str) -> Session | None:
+        """The session that got this response."""
+        ...
+
+    def by_any_id(self, text: str) -> Session | None:
+        """A session by Clew's id or by any external id, where exactly one has it."""
+        ...
+
+    def derive(self, alias: Alias) -> SessionKey:
+        """The key of the session this id opens (`core.session.derive_key`)."""
+        ...
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a rule that fired says."""
+
+    outcome: Outcome
+    reason: str
+    key: SessionKey | None = None
+    session: Session | None = None
+    source: str = ""
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One rule of the table: whether it fired, and the stable reason either way."""
+
+    rule: str
+    has_fired: bool
+    reason: str
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """The session of one claim, how it was found, and what is to be remembered."""
+
+    outcome: Outcome
+    reason: str
+    key: SessionKey | None = None
+    session_id: str = ""
+    source: str = ""
+    parent: SessionKey | None = None
+    parent_id: str = ""
+    root: SessionKey | None = None
+    forked_from: SessionKey | None = None
+    is_closed: bool = False
+    alias_writes: tuple[Alias, ...] = ()
+    """Ids of this request that name the session from now on and did not before."""
+    flags: tuple[str, ...] = ()
+    """What resolving found odd; the claim's own flags are not repeated."""
+    tried: tuple[Tried, ...] = ()
+
+
+Rule = Callable[[Claim, Knowledge], Found | str]
+
+
+def linked_others(claim: Claim) -> tuple[Alias, ...]:
+    """The further ids that mean the same thread as the strongest.
+
+    None beside a canonical id with a parent: a harness gives each of its subagents a canonical id
+    over one native id, and they must not be merged through it.
+    """
+    strongest = claim.session
+    if strongest is None or strongest.scope is Scope.TREE:
+        return ()
+    if strongest.source == CANONICAL and claim.parent is not None:
+        return ()
+    return claim.others
+
+
+def _exact(claim: Claim, knowledge: Knowledge) -> Found | str:
+    alias = claim.session
+    if alias is None:
+        return "no_id"
+    if alias.scope is Scope.TREE:
+        return "id_names_a_tree"
+    session = knowledge.by_alias(alias.family, alias.value)
+    if session is None:
+        return "id_unknown"
+    if session.is_placeholder:
+        return Found(Outcome.NEW, "first_own_request", session.key, session, alias.source)
+    return Found(Outcome.EXACT, "id_known", session.key, session, alias.source)
+
+
+def _migrate(claim: Claim, knowledge: Knowledge) -> Found | str:
+    alias = claim.session
+    if alias is None or alias.scope is Scope.TREE:
+        return "no_thread_id"
+    if not claim.others:
+        return "no_other_id"
+    if alias.source == CANONICAL and claim.parent is not None:
+        return "parent_header_present"
+    why = "other_ids_unknown"
+    for other in claim.others:
+        session = knowledge.by_alias(other.family, other.value)
+        if session is None or session.is_placeholder:
+            continue
+        if alias.source == CANONICAL and session.has_canonical:
+            why = "has_canonical_already"
+            continue
+        return Found(Outcome.MIGRATED, "other_id_known", session.key, session, alias.source)
+    return why
+
+
+def _response_chain(claim: Claim, knowledge: Knowledge) -> Found | str:
+    if not claim.previous_response_id:
+        return "no_previous_response"
+    if claim.session is not None and claim.session.scope is Scope.THREAD:
+        return "id_outranks_it"
+    session = knowledge.by_response(claim.previous_response_id)
+    if session is None:
+        return "response_unknown"
+    return Found(Outcome.EXACT, "response_known", session.key, session, RESPONSE_CHAIN)
+
+
+def _tree(claim: Claim, knowledge: Knowledge) -> Found | str:
+    alias = claim.session
+    if alias is None or alias.scope is not Scope.TREE:
+        return "no_tree_id"
+    session = knowledge.by_alias(alias.family, alias.value)
+    if session is None:
+        return "tree_unknown"
+    outcome = Outcome.NEW if session.is_placeholder else Outcome.EXACT
+    return Found(outcome, "tree_id_names_root", session.key, session, alias.source)
+
+
+def _new(claim: Claim, knowledge: Knowledge) -> Found | str:
+    alias = claim.session
+    if alias is None:
+        return "no_id"
+    return Found(Outcome.NEW, "id_seen_first", knowledge.derive(alias), source=alias.source)
+
+
+def _unattributed(_claim: Claim, _knowledge: Knowledge) -> Found | str:
+    return Found(Outcome.UNATTRIBUTED, "nothing_names_a_session")
+
+
+RULES: Final[tuple[tuple[str, Rule], ...]] = (
+    ("exact", _exact),
+    ("migrate", _migrate),
+    ("response_chain", _response_chain),
+    ("tree", _tree),
+    ("new", _new),
+    ("unattributed", _unattributed),
+)
+"""The order of `docs/identity.md`. The last rule always fires."""
+
+
+def resolve(
+    claim: Claim, knowledge: Knowledge, rules: tuple[tuple[str, Rule], ...] = RULES
+) -> Resolution:
+    """The session of a claim. ``knowledge`` is of the caller's principal alone."""
+    tried: list[Tried] = []
+    for name, rule in rules:
+        answer = rule(claim, knowledge)
+        if isinstance(answer, str):
+            tried.append(Tried(name, has_fired=False, reason=answer))
+            continue
+        tried.append(Tried(name, has_fired=True, reason=answer.reason))
+        return _complete(claim, knowledge, answer, tuple(tried))
+    raise AssertionError("the last rule fires always")
+
+
+def _complete(
+    claim: Claim, knowledge: Knowledge, found: Found, tried: tuple[Tried, ...]
+) -> Resolution:
+    """Parent, root, aliases and flags of the session a rule has named."""
+    key = found.key
+    if key is None:
+        return Resolution(found.outcome, found.reason, tried=tried)
+    session = found.session
+    flags: list[str] = []
+    parent, parent_id = _parent(claim, knowledge, key, session, flags)
+    writes = _alias_writes(claim, knowledge, found, flags)
+    return Resolution(
+        outcome=found.outcome,
+        reason=found.reason,
+        key=key,
+        session_id=_session_id(claim, key, session),
+        source=found.source,
+        parent=parent,
+        parent_id=parent_id,
+        root=_root(claim, knowledge, key, session, parent),
+        forked_from=_name(knowledge, claim.forked_from),
+        is_closed=session is not None and session.is_closed,
+        alias_writes=writes,
+        flags=tuple(flags),
+        tried=tried,
+    )
+
+
+def _session_id(claim: Claim, key: SessionKey, session: Session | None) -> str:
+    if session is not None:
+        return session.session_id
+    return claim.session.value if claim.session is not None else key
+
+
+def _name(knowledge: Knowledge, alias: Alias | None) -> SessionKey | None:
+    """The session an id names, known or not."""
+    if alias is None:
+        return None
+    session = knowledge.by_alias(alias.family, alias.value)
+    return session.key if session is not None else knowledge.derive(alias)
+
+
+def _parent(
+    claim: Claim,
+    knowledge: Knowledge,
+    key: SessionKey,
+    session: Session | None,
+    flags: list[str],
+) -> tuple[SessionKey | None, str]:
+    """The parent after this claim, with the external id it was claimed by."""
+    claimed = _name(knowledge, claim.parent)
+    claimed_id = claim.parent.value if claim.parent is not None else ""
+    if claimed is None and claim.attach_to:
+        attached = knowledge.by_any_id(claim.attach_to)
+        if attached is None:
+            flags.append("attach_unknown")
+        else:
+            claimed, claimed_id = attached.key, attached.session_id
+    verdict = judge_parent(
+        key,
+        session.parent if session is not None else None,
+        claimed,
+        lambda at: _parent_of(knowledge, at),
+        may_be_ancestor=session is not None,
+    )
+    if verdict.flag:
+        flags.append(verdict.flag)
+    if verdict.parent is None:
+        return None, ""
+    if session is not None and session.parent is not None:
+        return session.parent, session.parent_id
+    return verdict.parent, claimed_id
+
+
+def _parent_of(knowledge: Knowledge, key: SessionKey) -> SessionKey | None:
+    session = knowledge.by_key(key)
+    return session.parent if session is not None else None
+
+
+def _root(
+    claim: Claim,
+    knowledge: Knowledge,
+    key: SessionKey,
+    session: Session | None,
+    parent: SessionKey | None,
+) -> SessionKey:
+    if parent is None:
+        return key
+    if session is not None and session.parent is not None and session.root is not None:
+        return session.root
+    above = knowledge.by_key(parent)
+    if above is not None and above.root is not None and not above.is_placeholder:
+        return above.root
+    return _name(knowledge, claim.root) or parent
+
+
+def _alias_writes(
+    claim: Claim, knowledge: Knowledge, found: Found, flags: list[str]
+) -> tuple[Alias, ...]:
+    """Ids to remember; two sessions claimed by one request are flagged, never merged."""
+    strongest = claim.session
+    if strongest is None or found.source == RESPONSE_CHAIN:
+        return ()
+    writes: list[Alias] = []
+    for alias in (strongest, *linked_others(claim)):
+        session = knowledge.by_alias(alias.family, alias.value)
+        if session is None:
+            writes.append(alias)
+        elif session.key != found.key and "ids_of_two_sessions" not in flags:
+            flags.append("ids_of_two_sessions")
+    return tuple(writes)

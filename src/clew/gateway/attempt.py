@@ -1,0 +1,197 @@
+"""One dispatch to an upstream, from its intent to its outcome, as the journal gets them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from clew.core.apis.estimate import estimated_usage
+from clew.core.apis.port import Api, Reading
+from clew.core.claim import Claim, Kind, Principal
+from clew.core.events import Dispatched, Settled, Usage
+from clew.core.routing import Route
+from clew.gateway.meter import Meter
+from clew.gateway.places import Place
+from clew.gateway.sessions import Resolved
+from clew.wire.heads import ResponseHead
+from clew.wire.listener import ServerRequest
+from clew.wire.relay import Ending, EndingKind
+from clew.wire.request import clock_us
+
+MODEL_HINT: Final = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,200})"')
+ENDING_ERRORS: Final = {
+    EndingKind.COMPLETE: "",
+    EndingKind.CLIENT_GONE: "",
+    EndingKind.TRUNCATED: "upstream_protocol",
+    EndingKind.STALLED: "upstream_timeout",
+}
+HINT_BYTES: Final = 4096
+"""How much of a buffered body is searched for the model's name."""
+
+
+def model_hint(body: bytes) -> str:
+    """The model a body begins with; empty when its first bytes do not tell.
+
+    A hint only: prices go by the model the answer names, where it names one.
+    """
+    found = MODEL_HINT.search(body, 0, HINT_BYTES)
+    return found.group(1).decode("utf-8", "replace") if found else ""
+
+
+class Attempt:
+    """What is known of one dispatch while it runs."""
+
+    __slots__ = (
+        "api",
+        "claim",
+        "flags",
+        "head_us",
+        "intent",
+        "overhead_us",
+        "place",
+        "request",
+        "route",
+        "session",
+    )
+
+    def __init__(
+        self,
+        *,
+        request: ServerRequest,
+        request_id: str,
+        principal: Principal,
+        claim: Claim,
+        session: Resolved,
+        api: Api | None,
+        route: Route,
+        place: Place,
+        billing: str,
+        model: str,
+    ) -> None:
+        self.request = request
+        self.claim = claim
+        self.session = session
+        self.api = api
+        self.route = route
+        self.place = place
+        self.flags: list[str] = []
+        self.head_us: int | None = None
+        self.overhead_us = clock_us() - request.received_us
+        known = session.known
+        head = request.head
+        self.intent = Dispatched(
+            request_id=request_id,
+            attempt=1,
+            received_at_ns=request.received_at_ns,
+            principal=principal,
+            team="",
+            project="",
+            session=known.key if known else None,
+            session_id=known.session_id if known else "",
+            resolution=session.resolution,
+            claim=claim,
+            transport="websocket" if head.upgrade else "http",
+            method=head.method.decode("latin-1"),
+            path=head.target.partition(b"?")[0].decode("latin-1"),
+            upstream=route.name,
+            vendor=route.vendor,
+            api=api.name if api else "",
+            worker=place.worker,
+            model=model,
+            request_bytes=head.framing.length or request.request_bytes,
+            billing=billing,
+            flags=claim.flags + session.flags,
+            parent=known.parent if known else None,
+            root=known.root if known else None,
+            source=session.source,
+        )
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the request among those its worker runs."""
+        load = self.place.load
+        if load is None:
+            yield
+            return
+        load.in_flight += 1
+        load.placed += 1
+        try:
+            yield
+        finally:
+            load.in_flight -= 1
+
+    def outcome_of(self, response: ResponseHead, ending: Ending, meter: Meter) -> Settled:
+        """The outcome of an attempt that got a response, however that ended."""
+        self.flags += meter.flags
+        reading = meter.finish()
+        is_complete = ending.kind is EndingKind.COMPLETE
+        if is_complete and meter.is_stream and meter.is_read and not reading.is_complete:
+            # The framing ended, the API's own terminator never came.
+            self.flags.append("no_terminator")
+            is_complete = self.api is not None and self.api.name == "gemini"
+        status = response.status
+        error = ENDING_ERRORS[ending.kind] or ("upstream_error" if status >= 400 else "")
+        return self.outcome(
+            reading,
+            status=status,
+            error=error,
+            response_bytes=ending.response_bytes,
+            ttft_us=meter.ttft_us,
+            client_disconnected=ending.kind is EndingKind.CLIENT_GONE,
+            is_complete=is_complete,
+            transport="sse" if meter.is_stream else "http",
+        )
+
+    def outcome(
+        self,
+        reading: Reading,
+        *,
+        status: int,
+        error: str,
+        response_bytes: int = 0,
+        ttft_us: int | None = None,
+        client_disconnected: bool = False,
+        is_complete: bool = False,
+        transport: str = "",
+    ) -> Settled:
+        """The outcome as read now; an answer without usage is estimated and says so."""
+        error = error or reading.error
+        usage, is_estimated = reading.usage, reading.is_usage_estimated
+        if usage is None and self._is_metered(status, error, reading):
+            usage = self._estimate(reading)
+            is_estimated = True
+        received_us = self.request.received_us
+        ended_us = clock_us()
+        return Settled(
+            request_id=self.intent.request_id,
+            attempt=self.intent.attempt,
+            ended_at_ns=time.time_ns(),
+            status=status,
+            error=error,
+            first_byte_us=self.head_us - received_us if self.head_us else None,
+            ttft_us=ttft_us - received_us if ttft_us else None,
+            total_us=ended_us - received_us,
+            overhead_us=self.overhead_us,
+            usage=usage,
+            estimated=is_estimated,
+            model=reading.model,
+            response_id=reading.response_id,
+            response_bytes=response_bytes,
+            client_disconnected=client_disconnected,
+            is_complete=is_complete,
+            flags=tuple(self.flags) + reading.flags,
+            transport=transport,
+            request_bytes=self.request.request_bytes,
+        )
+
+    def _is_metered(self, status: int, error: str, reading: Reading) -> bool:
+        """Whether this attempt costs tokens although nobody said how many."""
+        if self.api is None or self.claim.kind is Kind.COUNT_TOKENS or not 200 <= status < 300:
+            return False
+        return not error or reading.output_chars > 0
+
+    def _estimate(self, reading: Reading) -> Usage:
+        return estimated_usage(self.request.request_bytes, reading.output_chars)

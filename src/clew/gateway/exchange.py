@@ -1,0 +1,273 @@
+"""One exchange: read → identify → resolve → admit → place → relay ⇄ upstream → meter → journal.
+
+This is the product; each step stands once, in that order, in `Exchange._carry`. Two promises hold
+it together: the intent is in the journal before the first byte goes upstream, and the outcome is
+in the journal before the closing span reaches the client. What can be refused is refused before
+the intent; after it, every path settles.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from clew.core.apis.port import Api
+from clew.core.apis.table import api_for
+from clew.core.billing import billing_of
+from clew.core.claim import Claim, Principal
+from clew.core.errors import ClewError
+from clew.core.identity import identify, identify_with_body
+from clew.core.routing import choose_route, needs_model, without_name
+from clew.core.translate import Outgoing, upstream_fields
+from clew.gateway.answers import error_answer, identity_fields, response_head
+from clew.gateway.attempt import Attempt, model_hint
+from clew.gateway.meter import NOTHING_READ, Meter
+from clew.gateway.parts import Parts
+from clew.gateway.sessions import UNATTRIBUTED, Resolved
+from clew.wire.heads import FramingKind, RequestHead, ResponseHead, WireError
+from clew.wire.listener import ClientGone, ServerRequest
+from clew.wire.relay import Ending, EndingKind, drain_upstream
+from clew.wire.request import clock_us
+from clew.wire.tunnel import tunnel
+from clew.wire.upstream import UpstreamConnection, UpstreamFault
+
+log = logging.getLogger(__name__)
+
+IDENTITY_BODY_BYTES = 4 * 1024 * 1024
+"""Bodies up to this are read where the headers name no session; larger ones are flagged."""
+DRAIN_S = 600.0
+"""How long ``metering.on_disconnect="drain"`` reads on for a client that has gone."""
+FRAMING_FIELDS = frozenset({b"content-length", b"expect"})
+"""Written anew where Clew has read the body, and answered here."""
+SWITCHING_PROTOCOLS = 101
+UPGRADE_FIELDS = b"connection: Upgrade\r\nupgrade: websocket\r\n"
+
+
+class Exchange:
+    """The handler of every request of one gateway process; holds nothing of any of them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        """Replaced whole when the configuration is reloaded."""
+
+    async def __call__(self, request: ServerRequest) -> None:
+        """Carry one request to its end; every error leaves as one clear answer."""
+        parts = self.parts
+        request_id = parts.new_request_id()
+        parts.counters.requests_total += 1
+        try:
+            await self._carry(parts, request, request_id)
+        except ClientGone:
+            parts.counters.client_disconnects_total += 1
+            raise
+        except ClewError as error:
+            await self._refuse(request, error, request_id)
+        except WireError as fault:
+            await self._refuse(request, ClewError(fault.code, fault.detail), request_id)
+        except Exception:  # a request's top: one failed request must not end the gateway
+            log.exception("request %s failed", request_id)
+            await self._refuse(request, ClewError("internal"), request_id)
+
+    async def _carry(self, parts: Parts, request: ServerRequest, request_id: str) -> None:
+        head = request.head
+        target_path = head.target.partition(b"?")[0]
+        principal = parts.gate.admit(head.headers)
+        if await parts.local.answer(request, target_path):
+            return
+        if head.upgrade and parts.config.websocket.mode == "refuse":
+            raise ClewError("websocket_unsupported")
+        path = without_name(target_path)
+        api = api_for(head.method, path)
+        claim, body, model = await _identify(parts, request, path, api)
+        session = await _resolve(parts, request, principal, claim, api)
+        route = choose_route(parts.routes, head.method, head.target, head.headers, model)
+        place = parts.places.choose(route, request_id)
+        billing = billing_of(route.vendor, route.kind, head.headers, has_own_key=route.has_own_key)
+        attempt = Attempt(
+            request=request,
+            request_id=request_id,
+            principal=principal,
+            claim=claim,
+            session=session,
+            api=api,
+            route=route,
+            place=place,
+            billing=billing,
+            model=model,
+        )
+        parts.journal.dispatch(attempt.intent)
+        with attempt.counted():
+            await _relay(parts, attempt, body)
+
+    async def _refuse(self, request: ServerRequest, error: ClewError, request_id: str) -> None:
+        """Answer an error made here, in the API's own form; nothing has been answered yet."""
+        self.parts.counters.errors_total += 1
+        if request.has_begun:
+            request.cut()
+            return
+        path = without_name(request.head.target.partition(b"?")[0])
+        status, headers, body = error_answer(error, path, request_id)
+        await request.respond(status, headers, body)
+
+
+async def _identify(
+    parts: Parts, request: ServerRequest, path: bytes, api: Api | None
+) -> tuple[Claim, bytes | None, str]:
+    """The claim, the body where it had to be read, and the model as far as it is known.
+
+    A body is read only where the headers name no durable thread or the route wants the model.
+    """
+    headers = request.head.headers
+    claim = identify(headers, parts.clients, path)
+    if api is None:
+        return claim, None, ""
+    is_wanted = not claim.names_durable_thread
+    if not is_wanted and not needs_model(parts.routes, request.head.target):
+        return claim, None, model_hint(request.body_prefix)
+    body = await request.read_body(IDENTITY_BODY_BYTES)
+    if body is None:
+        return claim.flagged("body_not_read"), None, model_hint(request.body_prefix)
+    if is_wanted:
+        claim = identify_with_body(claim, headers, path, body, parts.clients)
+    return claim, body, api.request_facts(path, body).model
+
+
+async def _resolve(
+    parts: Parts, request: ServerRequest, principal: Principal, claim: Claim, api: Api | None
+) -> Resolved:
+    """The session; GET, HEAD and whatever is no inference call belong to none."""
+    if api is None and not request.head.upgrade:
+        return UNATTRIBUTED
+    found = parts.sessions.find(principal, claim)
+    if found is not None:
+        return found
+    return await parts.sessions.resolve(
+        principal, claim, request.received_at_ns, api.name if api else ""
+    )
+
+
+async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
+    """Relay ⇄ upstream → meter → journal: from the intent to the released closing span."""
+    request = attempt.request
+    try:
+        upstream, response = await _send(parts, attempt, body)
+    except (ClientGone, UpstreamFault, WireError) as fault:
+        await _settle_without_response(parts, attempt, fault)
+        return
+    attempt.head_us = upstream.head_us
+    if response.status == SWITCHING_PROTOCOLS:
+        await _tunnel(parts, attempt, upstream, response)
+        return
+    meter = Meter(attempt.api, response)
+    added = identity_fields(attempt.session, attempt.intent.request_id)
+    ending = await upstream.relay(request, response_head(response, added), meter.feed)
+    if ending.kind is EndingKind.CLIENT_GONE and parts.config.metering.on_disconnect == "drain":
+        await drain_upstream(upstream, ending, meter.feed, DRAIN_S)
+    outcome = attempt.outcome_of(response, ending, meter)
+    durable = parts.journal.settle(outcome)
+    if durable is not None:
+        await durable
+    parts.counters.response_bytes_total += ending.response_bytes
+    if ending.kind is EndingKind.COMPLETE:
+        await ending.release()
+    else:
+        _end_early(parts, attempt, ending, meter)
+
+
+async def _send(
+    parts: Parts, attempt: Attempt, body: bytes | None
+) -> tuple[UpstreamConnection, ResponseHead]:
+    """Open, write, and wait for the response's head; a dead pooled connection is replaced."""
+    head = _upstream_head(attempt, body)
+    while True:
+        origin = attempt.place.origin
+        upstream = parts.pool.take(origin) or await parts.pool.open(origin)
+        attempt.overhead_us = clock_us() - attempt.request.received_us
+        try:
+            return upstream, await upstream.send(head, attempt.request, body, parts.timeouts)
+        except UpstreamFault as fault:
+            if fault.sent or not upstream.was_used:
+                raise
+
+
+def _upstream_head(attempt: Attempt, body: bytes | None) -> bytes:
+    """The request's head as the upstream gets it."""
+    head: RequestHead = attempt.request.head
+    place = attempt.place
+    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, place.target)]
+    lines += upstream_fields(
+        head.names,
+        head.headers,
+        place.policy,
+        place.host,
+        outgoing=_outgoing(attempt),
+        without=FRAMING_FIELDS,
+    )
+    if head.framing.kind is FramingKind.CHUNKED and body is None:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    elif head.framing.kind is not FramingKind.NONE:
+        length = len(body) if body is not None else head.framing.length
+        lines.append(b"content-length: %d\r\n" % (length or 0))
+    if head.upgrade:
+        lines.append(UPGRADE_FIELDS)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def _outgoing(attempt: Attempt) -> Outgoing:
+    """The identity that ``identity_out`` may pass on."""
+    known = attempt.session.known
+    if known is None:
+        return Outgoing()
+    return Outgoing(known.session_id, known.parent_id, attempt.claim.final)
+
+
+async def _tunnel(
+    parts: Parts, attempt: Attempt, upstream: UpstreamConnection, response: ResponseHead
+) -> None:
+    """A websocket: one unmetered attempt, settled when either side has closed."""
+    added = identity_fields(attempt.session, attempt.intent.request_id) + UPGRADE_FIELDS
+    passed = await tunnel(attempt.request, upstream, response_head(response, added) + b"\r\n")
+    attempt.flags.append("websocket_unmetered")
+    parts.journal.settle(
+        attempt.outcome(
+            NOTHING_READ,
+            status=response.status,
+            error="",
+            response_bytes=passed.down_bytes,
+            is_complete=True,
+            transport="websocket",
+        )
+    )
+
+
+async def _settle_without_response(
+    parts: Parts, attempt: Attempt, fault: ClientGone | UpstreamFault | WireError
+) -> None:
+    """The upstream gave no head: settle, then tell the client (where there is one)."""
+    if isinstance(fault, ClientGone):
+        parts.journal.settle(
+            attempt.outcome(NOTHING_READ, status=0, error="", client_disconnected=True)
+        )
+        raise fault
+    error = ClewError(fault.code, fault.detail and f"{fault.code}: {fault.detail}")
+    parts.counters.upstream_errors_total += 1
+    durable = parts.journal.settle(
+        attempt.outcome(NOTHING_READ, status=error.fault.status, error=fault.code)
+    )
+    if durable is not None:
+        await durable
+    raise error
+
+
+def _end_early(parts: Parts, attempt: Attempt, ending: Ending, meter: Meter) -> None:
+    """The response broke off: an error event where its form allows one, else a visible cut."""
+    if ending.kind is EndingKind.CLIENT_GONE:
+        parts.counters.client_disconnects_total += 1
+        ending.cut()
+        return
+    parts.counters.upstream_errors_total += 1
+    if attempt.api is None or not meter.is_stream or meter.is_compressed:
+        ending.cut()
+        return
+    error = ClewError(ending.code)
+    ending.end_with(attempt.api.render_error_event(error, attempt.intent.request_id))

@@ -1,0 +1,41 @@
+"""What the gateway answers itself: clients' probes, health, readiness and who-am-I."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from clew.core.errors import ClewError
+from clew.core.routing import is_answered_here
+from clew.gateway.answers import JSON_TYPE
+from clew.wire.listener import ServerRequest
+
+PREFIX = b"/clew/"
+
+
+class LocalRoutes:
+    """Paths below ``/clew/`` and the probes of a base url that clients send."""
+
+    def __init__(self, unready_reason: Callable[[], str]) -> None:
+        self._unready_reason = unready_reason
+
+    async def answer(self, request: ServerRequest, path: bytes) -> bool:
+        """Answer if the request is for the gateway itself; False when it is not."""
+        head = request.head
+        if is_answered_here(head.method, head.target):
+            await request.respond(200, [], b"")
+            return True
+        if not path.startswith(PREFIX):
+            return False
+        if head.method not in (b"GET", b"HEAD"):
+            raise ClewError("not_found")
+        if path == b"/clew/v1/health":
+            await request.respond(200, [JSON_TYPE], b'{"status":"ok"}')
+        elif path == b"/clew/v1/ready":
+            reason = self._unready_reason()
+            body = msgspec.json.encode({"ready": not reason, "reason": reason})
+            await request.respond(503 if reason else 200, [JSON_TYPE], body)
+        else:
+            raise ClewError("not_found")
+        return True

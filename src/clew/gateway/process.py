@@ -1,0 +1,177 @@
+"""The gateway process: builds the parts, serves the inherited socket, drains when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+
+import uvloop
+
+from clew.config.schema import Config
+from clew.core.clients import ClientTable
+from clew.core.routing import RouteTable
+from clew.gateway.answers import refuse_malformed
+from clew.gateway.exchange import Exchange
+from clew.gateway.gate import Gate
+from clew.gateway.local import LocalRoutes
+from clew.gateway.parts import Parts, RequestIds
+from clew.gateway.places import Places
+from clew.gateway.sessions import Sessions
+from clew.gateway.stats import Counters, write_stats
+from clew.journal.writer import JournalWriter
+from clew.keeper.link import KeeperLink
+from clew.keeper.protocol import Known
+from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
+from clew.wire.limits import Limits, PoolLimits, Timeouts
+from clew.wire.listener import Listener
+from clew.wire.pool import Pool, Proxies
+from clew.wire.timers import TimerWheel
+
+log = logging.getLogger(__name__)
+
+STATS_EVERY_S = 1.0
+GC_THRESHOLDS = (50_000, 50, 100)
+"""Requests leave little cyclic garbage; the default thresholds would look for it 70 times more."""
+
+
+class GatewayProcess:
+    """Everything of one gateway process that lives longer than a request."""
+
+    def __init__(self, launch: Launch, loop: asyncio.AbstractEventLoop) -> None:
+        self._launch = launch
+        self._stop = asyncio.Event()
+        self._is_orphan = False
+        name = f"gateway-{launch.index}"
+        self._stats_path = launch.data / "run" / f"{name}.stats.json"
+        self._timers = TimerWheel()
+        self._journal = JournalWriter(
+            launch.journal_directory, name, launch.config.journal.sync, loop
+        )
+        self._sessions: Sessions
+        self._link = KeeperLink(launch.keeper_socket, name, self._learn)
+        self._sessions = Sessions(self._link, launch.secret)
+        self._pool = Pool(
+            PoolLimits(connect_s=launch.config.upstreams.connect_s),
+            self._timers,
+            None,
+            Proxies(os.environ),
+        )
+        self._counters = Counters()
+        self._request_ids = RequestIds()
+        self._exchange = Exchange(self._build(launch.config))
+        self._listener = Listener(
+            self._exchange,
+            lambda fault: refuse_malformed(fault, self._request_ids()),
+            _limits(launch.config),
+            self._timers,
+        )
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        watch_parent(loop, self._parent_gone, self._apply)
+        self._timers.start()
+        self._link.start()
+        await self._listener.start(socket.socket(fileno=self._launch.listen_fds[0]))
+        stats = asyncio.create_task(self._write_stats())
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        announce_ready()
+        await self._stop.wait()
+        await self._drain()
+        stats.cancel()
+        self._put_stats("draining")
+
+    async def _drain(self) -> None:
+        self._listener.begin_drain()
+        if not self._is_orphan:
+            drain_s = float(self._launch.config.server.drain_s)
+            if not await self._listener.wait_idle(drain_s):
+                log.warning("%d requests cut after %.0f s", self._listener.in_flight, drain_s)
+        self._listener.close()
+        await asyncio.sleep(0)  # what was cut settles in this turn
+        await self._pool.close()
+        await self._link.close()
+        self._journal.close()
+
+    def _build(self, config: Config) -> Parts:
+        routes = RouteTable(config.upstream)
+        return Parts(
+            config=config,
+            gate=Gate(config),
+            clients=ClientTable(config.sessions.client),
+            routes=routes,
+            places=Places(config, routes, os.environ),
+            timeouts=Timeouts(config.upstreams.first_byte_s, config.upstreams.stream_idle_s),
+            local=LocalRoutes(self._unready_reason),
+            sessions=self._sessions,
+            journal=self._journal,
+            pool=self._pool,
+            counters=self._counters,
+            new_request_id=self._request_ids,
+        )
+
+    def _apply(self, launch: Launch) -> None:
+        """A reloaded configuration: requests that run keep the parts they began with."""
+        try:
+            self._exchange.parts = self._build(launch.config)
+        except (ValueError, OSError):
+            log.exception("configuration kept as it was")
+
+    def _learn(self, known: Known) -> None:
+        self._sessions.learn(known)
+
+    def _parent_gone(self) -> None:
+        self._is_orphan = True
+        self._stop.set()
+
+    def _unready_reason(self) -> str:
+        if self._stop.is_set():
+            return "draining"
+        if not self._journal.is_available:
+            return f"journal: {self._journal.unavailable_reason}"
+        return ""
+
+    async def _write_stats(self) -> None:
+        while True:
+            self._put_stats(self._unready_reason())
+            await asyncio.sleep(STATS_EVERY_S)
+
+    def _put_stats(self, reason: str) -> None:
+        counters = self._counters
+        counters.in_flight = self._listener.in_flight
+        counters.connections = self._listener.connections
+        counters.journal_commits_total = self._journal.commits
+        counters.keeper_asks_total = self._sessions.asks
+        counters.keeper_away_total = self._sessions.keeper_away
+        try:
+            write_stats(self._stats_path, counters, reason=reason)
+        except OSError as error:
+            log.warning("stats not written: %s", error)
+
+
+def _limits(config: Config) -> Limits:
+    server = config.server
+    return Limits(
+        header_timeout_s=server.header_timeout_s,
+        body_idle_s=server.body_idle_s,
+        keepalive_s=server.keepalive_s,
+        max_body_bytes=server.max_body_bytes,
+    )
+
+
+def main() -> None:
+    """The process's entry; returns when everything is on disk."""
+    launch = read_launch()
+    set_up_logging(launch)
+
+    async def run() -> None:
+        await GatewayProcess(launch, asyncio.get_running_loop()).run()
+
+    uvloop.run(run())

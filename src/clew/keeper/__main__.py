@@ -1,0 +1,115 @@
+"""The keeper process: projects journals into the store and answers gateways. Started by `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+import uvloop
+
+from clew.core.claim import Alias, Principal, SessionKey
+from clew.core.events import Usage
+from clew.core.money import cost
+from clew.core.prices import PriceTable, bundled_table
+from clew.core.session import derive_key
+from clew.keeper.ballast import Ballast
+from clew.keeper.knowledge import load_known
+from clew.keeper.ledger import Prices
+from clew.keeper.projector import Projector
+from clew.keeper.protocol import Known
+from clew.keeper.running import Load, Running
+from clew.keeper.server import KeeperServer
+from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
+from clew.store.engine import checkpoint, describe_sqlite, open_for_writing
+from clew.store.migrate import StoreTooNewError, migrate
+from clew.store.reads_engine import open_for_reading
+from clew.store.writer import StoreWriter
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""The projector's thread gives the interpreter back this soon: a question waits no longer."""
+
+_log = logging.getLogger("clew.keeper")
+
+
+def main() -> None:
+    """Read the task, bring the store up to date, run until told to leave."""
+    launch = read_launch()
+    set_up_logging(launch)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    engine = open_for_writing(launch.config.store.url, launch.data)
+    try:
+        migrate(engine)
+    except StoreTooNewError as error:
+        sys.exit(f"clew: {error}")
+    if engine.dialect.name == "sqlite":
+        _log.info("store: %s", describe_sqlite())
+    uvloop.run(_run(launch, engine))
+    checkpoint(engine)
+    engine.dispose()
+
+
+async def _run(launch: Launch, engine: sa.Engine) -> None:
+    loop = asyncio.get_running_loop()
+    leaving = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leaving.set)
+    watch_parent(loop, leaving.set)
+
+    reading = open_for_reading(launch.config.store.url, launch.data)
+    server = KeeperServer(reading, launch.secret)
+    ballast = Ballast(launch.data / "ballast")
+    ballast.set_aside()
+    running = Running(build_projector(launch, engine), _loader(engine), server.tell, ballast)
+    running.start()
+    listener = socket.socket(fileno=launch.listen_fds[0])
+    await server.start(listener, running)
+    announce_ready()
+    await leaving.wait()
+    await running.finish()
+    await server.close()
+    reading.dispose()
+
+
+def build_projector(launch: Launch, engine: sa.Engine) -> Projector:
+    """The projector of this installation's journals."""
+    overrides = launch.config.prices.file
+    table = PriceTable.from_bytes(
+        bundled_table(), Path(overrides).read_bytes() if overrides else b""
+    )
+
+    def price(vendor: str, model: str, usage: Usage) -> int | None:
+        rates = table.find(vendor, model)
+        return None if rates is None else cost(usage, rates)
+
+    def derive(principal: Principal, alias: Alias) -> SessionKey:
+        return derive_key(launch.secret, principal, alias.family, alias.value)
+
+    return Projector(
+        launch.journal_directory,
+        StoreWriter(engine),
+        Prices(price, table.version),
+        derive,
+        retention_s=launch.config.journal.retention,
+        prefix="" if engine.dialect.name == "sqlite" else f"{launch.instance}/",
+        before_removal=lambda: checkpoint(engine),
+    )
+
+
+def _loader(engine: sa.Engine) -> Load:
+    """Reads changed sessions back, on the projector's thread and connection."""
+
+    def load(keys: set[SessionKey]) -> list[Known]:
+        with engine.begin() as connection:
+            return list(load_known(connection, keys))
+
+    return load
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The way to the keeper from another process: one socket, questions by number, news as it comes.
+
+Nothing here waits for the keeper longer than `ANSWER_S`, and nothing waits at all while it is
+away: `KeeperAway` comes at once, and the connection is tried again in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from clew.core.claim import Claim, Principal
+from clew.core.errors import ClewError
+from clew.keeper.protocol import (
+    Acknowledge,
+    Answer,
+    Ask,
+    Barrier,
+    Delta,
+    Frames,
+    FromKeeper,
+    Hello,
+    Known,
+    Passed,
+    Snapshot,
+    ToKeeper,
+    decode_from_keeper,
+    frame,
+)
+
+ANSWER_S: Final = 1.0
+BARRIER_S: Final = 10.0
+FIRST_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
+MAX_WAITING: Final = 10_000
+"""Questions under way; more are refused at once. Bounds memory when the keeper is slow."""
+
+_log = logging.getLogger(__name__)
+
+
+class KeeperAway(ClewError):  # noqa: N818  named after what happened, like its stable code
+    """The keeper is not connected, or did not answer in time."""
+
+    def __init__(self) -> None:
+        super().__init__("store_unavailable")
+
+
+class KeeperLink:
+    """One process's connection to the keeper. ``on_known`` is called on the loop."""
+
+    def __init__(
+        self, path: str, name: str, on_known: Callable[[Known], None], role: str = "gateway"
+    ) -> None:
+        self._path = path
+        self._hello = Hello(role, name)
+        self._on_known = on_known
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Answer | Passed]] = {}
+        self._caught_up = asyncio.Event()
+        self.sequence = 0
+        """The last delta applied."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a question would be sent now."""
+        return self._writer is not None
+
+    def start(self) -> None:
+        """Connect, and stay connected until `close`; returns at once."""
+        self._task = asyncio.get_running_loop().create_task(self._stay())
+
+    async def wait_caught_up(self, timeout_s: float) -> bool:
+        """Wait until a whole snapshot has been applied; False when that took too long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._caught_up.wait(), timeout_s)
+        return self._caught_up.is_set()
+
+    async def ask(self, principal: Principal, claim: Claim, at_ns: int, api: str = "") -> Answer:
+        """The session of a claim. Raises KeeperAway within `ANSWER_S`."""
+        number = next(self._numbers)
+        answer = await self._exchange(number, Ask(number, principal, claim, at_ns, api), ANSWER_S)
+        if not isinstance(answer, Answer):
+            raise KeeperAway
+        return answer
+
+    async def barrier(self, timeout_s: float = BARRIER_S) -> None:
+        """Return when everything now in the journals is in the store. Raises KeeperAway."""
+        number = next(self._numbers)
+        await self._exchange(number, Barrier(number), timeout_s)
+
+    async def close(self) -> None:
+        """Leave; questions under way get KeeperAway."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _exchange(self, number: int, message: ToKeeper, timeout_s: float) -> Answer | Passed:
+        writer = self._writer
+        if writer is None or len(self._waiting) >= MAX_WAITING:
+            raise KeeperAway
+        future: asyncio.Future[Answer | Passed] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        writer.write(frame(message))
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            raise KeeperAway from None
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _stay(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        try:
+            while True:
+                try:
+                    reader, writer = await asyncio.open_unix_connection(self._path)
+                except OSError:
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+                    continue
+                backoff_s = FIRST_BACKOFF_S
+                await self._talk(reader, writer)
+                await asyncio.sleep(backoff_s)
+        finally:
+            self._lose()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from hello to its end."""
+        writer.write(frame(self._hello))
+        self._writer = writer
+        frames = Frames()
+        try:
+            while data := await reader.read(256 * 1024):
+                for body in frames.feed(data):
+                    self._take(decode_from_keeper(body))
+        except (OSError, ValueError) as error:
+            _log.warning("the keeper's connection ended: %s", error)
+        finally:
+            self._lose()
+            writer.close()
+
+    def _take(self, message: FromKeeper) -> None:
+        if isinstance(message, Answer | Passed):
+            future = self._waiting.get(message.number)
+            if future is not None and not future.done():
+                future.set_result(message)
+            return
+        if isinstance(message, Snapshot):
+            for known in message.known:
+                self._on_known(known)
+            if message.is_last:
+                self._caught_up.set()
+            return
+        self._apply(message)
+
+    def _apply(self, message: Delta) -> None:
+        self._on_known(message.known)
+        self.sequence = message.sequence
+        if self._writer is not None:
+            self._writer.write(frame(Acknowledge(message.sequence)))
+
+    def _lose(self) -> None:
+        self._writer = None
+        self._caught_up.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(KeeperAway())
+        self._waiting.clear()

@@ -1,0 +1,82 @@
+"""Opening the store for writing: one engine, and for SQLite one connection.
+
+SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
+(its WAL-reset fault), and Debian 12 ships 3.40. So exactly one connection writes and checkpoints:
+the keeper's. Everybody else opens the file with ``mode=ro`` (`store.reads_engine`), and such a
+connection never checkpoints.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+DATABASE_NAME: Final = "clew.db"
+WAL_RESET_FIXED: Final = (3, 51, 3)
+BUSY_S: Final = 2.0
+
+
+def open_for_writing(url: str, data: Path) -> sa.Engine:
+    """The store at ``url`` (``postgresql://…``); empty: the SQLite file in ``data``."""
+    if url.startswith(("postgresql://", "postgresql+psycopg://")):
+        address = sa.make_url(url).set(drivername="postgresql+psycopg")
+        return sa.create_engine(address, paramstyle="format", pool_size=2, pool_pre_ping=True)
+    return open_sqlite_for_writing(sqlite_path(url, data))
+
+
+def sqlite_path(url: str, data: Path) -> Path:
+    """The SQLite file: the one in ``data`` unless the configuration names another."""
+    return Path(url.removeprefix("sqlite:///")) if url else data / DATABASE_NAME
+
+
+def open_sqlite_for_writing(path: Path) -> sa.Engine:
+    """An engine with the one connection that writes; the file is made 0600."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600, exist_ok=True)
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        poolclass=sa.StaticPool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_S, "isolation_level": None},
+    )
+    sa.event.listen(engine, "connect", _set_up)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
+    for pragma in (
+        "journal_mode=WAL",
+        # A commit lost to power failure takes its journal position with it: it is projected again.
+        "synchronous=NORMAL",
+        "foreign_keys=OFF",
+        "temp_store=MEMORY",
+        "cache_size=-16384",
+        "journal_size_limit=67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def checkpoint(engine: sa.Engine) -> None:
+    """Bring everything committed into the database file; on PostgreSQL there is nothing to do."""
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    finally:
+        raw.close()
+
+
+def describe_sqlite() -> str:
+    """The SQLite in use and what follows from its version; one line for the log and the doctor."""
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info >= WAL_RESET_FIXED:
+        return f"SQLite {version}"
+    return f"SQLite {version} (has the WAL-reset fault: only one connection writes, as designed)"

@@ -1,0 +1,400 @@
+"""The projector's way into the store: read rows, write rows, all in one transaction.
+
+Statements are built and compiled once, then run by the driver over many rows. Reads that lead to
+a write lock their rows on PostgreSQL, where several keepers write; two keepers that insert the
+same row make one of them fail and project its batch again, which is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from clew.core.claim import SessionKey
+from clew.store.rows import (
+    AliasKey,
+    AliasRow,
+    AttemptKey,
+    AttemptRow,
+    EventRow,
+    OpenRow,
+    PositionRow,
+    ResponseRow,
+    SessionRow,
+)
+from clew.store.schema import (
+    aliases,
+    attempts,
+    journal_positions,
+    open_attempts,
+    responses,
+    session_events,
+    sessions,
+    tallies,
+    tree_repairs,
+)
+
+CHUNK: Final = 500
+"""Keys a look-up names at once: well under every database's bound on parameters."""
+
+K = TypeVar("K")
+
+_SESSION_FIELDS: Final = tuple(field.name for field in fields(SessionRow))
+_session_values: Final = attrgetter(*_SESSION_FIELDS)
+
+
+class Transaction(Protocol):
+    """One unit of projection. Everything in it is kept, or nothing."""
+
+    def sessions(self, keys: Iterable[SessionKey]) -> dict[SessionKey, SessionRow]:
+        """The rows that exist, locked until the end."""
+        ...
+
+    def aliases(self, keys: Iterable[AliasKey]) -> dict[AliasKey, AliasRow]:
+        """The rows that exist."""
+        ...
+
+    def attempts(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, AttemptRow]:
+        """The rows that exist."""
+        ...
+
+    def insert_sessions(self, rows: Sequence[SessionRow]) -> None:
+        """New rows; fails where one exists."""
+        ...
+
+    def update_sessions(self, rows: Sequence[SessionRow]) -> None:
+        """Write rows that were read here."""
+        ...
+
+    def put_aliases(self, rows: Sequence[AliasRow]) -> None:
+        """Insert or replace."""
+        ...
+
+    def put_attempts(self, rows: Sequence[AttemptRow]) -> None:
+        """Insert or replace."""
+        ...
+
+    def add_tallies(self, counts: Mapping[tuple[SessionKey, str, str], int]) -> None:
+        """Add to the counts by (session, dimension, value); counts of zero vanish."""
+        ...
+
+    def put_responses(self, rows: Sequence[ResponseRow]) -> None:
+        """Insert; an earlier sighting wins."""
+        ...
+
+    def put_events(self, rows: Sequence[EventRow]) -> None:
+        """Insert; of the same subject the earliest wins."""
+        ...
+
+    def put_open(self, rows: Sequence[OpenRow]) -> None:
+        """Insert or replace halves of attempts."""
+        ...
+
+    def delete_open(self, keys: Sequence[AttemptKey]) -> None:
+        """The other half has come."""
+        ...
+
+    def put_positions(self, rows: Sequence[PositionRow]) -> None:
+        """How far the journals are projected with this transaction."""
+        ...
+
+    def ancestors(self, key: SessionKey) -> list[tuple[SessionKey, SessionKey | None, int]]:
+        """``key`` and everything above it, nearest first, as (id, parent, parent_at_ns)."""
+        ...
+
+    def children_astray(
+        self, parent: SessionKey, root: SessionKey, depth: int, limit: int
+    ) -> list[SessionKey]:
+        """Children whose root or depth is not this one."""
+        ...
+
+    def place(self, key: SessionKey, parent: SessionKey | None, parent_at_ns: int | None) -> None:
+        """Set a session's parent."""
+        ...
+
+    def reroot(self, key: SessionKey, root: SessionKey, depth: int) -> int:
+        """Set root and depth, and the root of its attempts; returns the rows touched."""
+        ...
+
+    def add_repairs(self, keys: Iterable[SessionKey]) -> None:
+        """Note sessions whose children want their root and depth."""
+        ...
+
+    def repairs(self, limit: int) -> list[SessionKey]:
+        """Sessions noted."""
+        ...
+
+    def delete_repairs(self, keys: Sequence[SessionKey]) -> None:
+        """Their children are in order."""
+        ...
+
+
+class StoreWriter:
+    """Opens transactions on one engine. Used by one thread at a time."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._statements = _Statements(engine)
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """A transaction: committed at the end of the block, rolled back by an exception."""
+        with self._engine.begin() as connection:
+            yield _Transaction(connection, self._statements)
+
+    def open_attempts(self) -> list[OpenRow]:
+        """Halves of attempts that were waiting when the last keeper left."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(*open_attempts.c))
+            return [OpenRow(*row) for row in rows]
+
+    def positions(self) -> list[PositionRow]:
+        """How far each journal has been projected."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(*journal_positions.c))
+            return [PositionRow(row.journal, row.segment, row.offset) for row in rows]
+
+    def forget_journals(self, names: Sequence[str]) -> None:
+        """Drop what is kept of journals whose files are gone."""
+        if not names:
+            return
+        with self._engine.begin() as connection:
+            for table in (journal_positions, open_attempts):
+                connection.execute(sa.delete(table).where(table.c.journal.in_(names)))
+
+
+class _Statement:
+    """A statement in the driver's own words, and which value goes where."""
+
+    def __init__(self, engine: sa.Engine, clause: sa.Executable) -> None:
+        compiled = clause.compile(dialect=engine.dialect)  # type: ignore[attr-defined]  # ClauseElement's, which every statement is
+        self._sql = str(compiled)
+        self.names: tuple[str, ...] = tuple(compiled.positiontup)
+
+    def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            connection.exec_driver_sql(self._sql, list(rows))
+
+
+class _Statements:
+    """Every hot statement, compiled for the engine's dialect."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        insert = postgresql_insert if engine.dialect.name == "postgresql" else sqlite_insert
+
+        def put(table: sa.Table, columns: Sequence[str], *, wins: Sequence[str] = ()) -> _Statement:
+            """Insert or replace; with ``wins``, only by a row that is smaller in these columns."""
+            clause = insert(table).values({name: sa.bindparam(name) for name in columns})
+            keys = [column.name for column in table.primary_key]
+            if table is session_events:
+                keys = ["session", "subject"]
+            changed = {name: clause.excluded[name] for name in columns if name not in keys}
+            where = None
+            if wins:
+                new = sa.tuple_(*(clause.excluded[name] for name in wins))
+                where = new < sa.tuple_(*(table.c[name] for name in wins))
+            return _Statement(
+                engine,
+                clause.on_conflict_do_update(index_elements=keys, set_=changed, where=where),
+            )
+
+        self.insert_sessions = _Statement(
+            engine, sa.insert(sessions).values({n: sa.bindparam(n) for n in _SESSION_FIELDS})
+        )
+        self.update_sessions = _Statement(
+            engine,
+            sa.update(sessions)
+            .values({n: sa.bindparam(n) for n in _SESSION_FIELDS if n != "id"})
+            .where(sessions.c.id == sa.bindparam("_key")),
+        )
+        self.put_aliases = put(aliases, AliasRow._fields)
+        self.put_attempts = put(attempts, AttemptRow._fields)
+        self.put_responses = put(responses, ResponseRow._fields, wins=("seen_ns", "session"))
+        self.put_events = put(session_events, EventRow._fields, wins=("at_ns", "type"))
+        self.put_open = put(open_attempts, OpenRow._fields)
+        self.put_positions = put(journal_positions, PositionRow._fields)
+        count = insert(tallies).values(
+            {n: sa.bindparam(n) for n in ("session", "dimension", "value", "requests")}
+        )
+        self.add_tallies = _Statement(
+            engine,
+            count.on_conflict_do_update(
+                index_elements=["session", "dimension", "value"],
+                set_={"requests": tallies.c.requests + count.excluded.requests},
+            ),
+        )
+        self.delete_open = _Statement(
+            engine,
+            sa.delete(open_attempts).where(
+                open_attempts.c.request_id == sa.bindparam("_request"),
+                open_attempts.c.attempt == sa.bindparam("_attempt"),
+            ),
+        )
+        self.add_repairs = _Statement(
+            engine,
+            insert(tree_repairs)
+            .values({"session": sa.bindparam("session")})
+            .on_conflict_do_nothing(),
+        )
+
+
+class _Transaction:
+    """`Transaction` on one SQLAlchemy connection."""
+
+    def __init__(self, connection: sa.Connection, statements: _Statements) -> None:
+        self._connection = connection
+        self._statements = statements
+
+    def sessions(self, keys: Iterable[SessionKey]) -> dict[SessionKey, SessionRow]:
+        columns = [sessions.c[name] for name in _SESSION_FIELDS]
+        found: dict[SessionKey, SessionRow] = {}
+        # In order: keepers that lock several rows never wait for each other in a circle.
+        for chunk in _chunks(sorted(set(keys))):
+            query = sa.select(*columns).where(sessions.c.id.in_(chunk)).order_by(sessions.c.id)
+            for row in self._connection.execute(query.with_for_update()):
+                found[row[0]] = SessionRow(*row)
+        return found
+
+    def aliases(self, keys: Iterable[AliasKey]) -> dict[AliasKey, AliasRow]:
+        found: dict[AliasKey, AliasRow] = {}
+        columns = [aliases.c[name] for name in AliasRow._fields]
+        for chunk in _chunks(sorted(set(keys))):
+            # A join: SQLite scans the whole table for `(a, b, c) IN (VALUES …)`.
+            wanted = sa.values(
+                sa.column("p", sa.String), sa.column("f", sa.String), sa.column("v", sa.String)
+            )
+            found_by = wanted.data(chunk).cte("wanted")
+            query = (
+                sa.select(*columns)
+                .join_from(
+                    found_by,
+                    aliases,
+                    sa.and_(
+                        aliases.c.principal == found_by.c.p,
+                        aliases.c.family == found_by.c.f,
+                        aliases.c.value == found_by.c.v,
+                    ),
+                )
+                .with_for_update(of=aliases)
+            )
+            for row in self._connection.execute(query):
+                found[row[0], row[1], row[2]] = AliasRow(*row)
+        return found
+
+    def attempts(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, AttemptRow]:
+        wanted = set(keys)
+        columns = [attempts.c[name] for name in AttemptRow._fields]
+        found: dict[AttemptKey, AttemptRow] = {}
+        for chunk in _chunks(sorted({request_id for request_id, _ in wanted})):
+            query = sa.select(*columns).where(attempts.c.request_id.in_(chunk))
+            for row in self._connection.execute(query.with_for_update()):
+                if (row[0], row[1]) in wanted:
+                    found[row[0], row[1]] = AttemptRow(*row)._replace(flags=tuple(row.flags))
+        return found
+
+    def insert_sessions(self, rows: Sequence[SessionRow]) -> None:
+        self._statements.insert_sessions.run(
+            self._connection, [_session_values(row) for row in rows]
+        )
+
+    def update_sessions(self, rows: Sequence[SessionRow]) -> None:
+        values = [(*_session_values(row)[1:], row.id) for row in rows]
+        self._statements.update_sessions.run(self._connection, values)
+
+    def put_aliases(self, rows: Sequence[AliasRow]) -> None:
+        self._statements.put_aliases.run(self._connection, rows)
+
+    def put_attempts(self, rows: Sequence[AttemptRow]) -> None:
+        values = [(*row[:-1], _json(row.flags)) for row in rows]
+        self._statements.put_attempts.run(self._connection, values)
+
+    def add_tallies(self, counts: Mapping[tuple[SessionKey, str, str], int]) -> None:
+        values = [(*key, count) for key, count in sorted(counts.items()) if count]
+        self._statements.add_tallies.run(self._connection, values)
+        if any(count < 0 for count in counts.values()):
+            self._connection.execute(sa.delete(tallies).where(tallies.c.requests <= 0))
+
+    def put_responses(self, rows: Sequence[ResponseRow]) -> None:
+        self._statements.put_responses.run(self._connection, rows)
+
+    def put_events(self, rows: Sequence[EventRow]) -> None:
+        values = [(*row[:-1], _json(row.after)) for row in rows]
+        self._statements.put_events.run(self._connection, values)
+
+    def put_open(self, rows: Sequence[OpenRow]) -> None:
+        self._statements.put_open.run(self._connection, rows)
+
+    def delete_open(self, keys: Sequence[AttemptKey]) -> None:
+        self._statements.delete_open.run(self._connection, keys)
+
+    def put_positions(self, rows: Sequence[PositionRow]) -> None:
+        self._statements.put_positions.run(self._connection, rows)
+
+    def ancestors(self, key: SessionKey) -> list[tuple[SessionKey, SessionKey | None, int]]:
+        columns = (sessions.c.id, sessions.c.parent_id, sessions.c.parent_at_ns)
+        start = sa.select(*columns, sa.literal(0).label("step")).where(sessions.c.id == key)
+        up = start.cte("up", recursive=True)
+        above = sa.select(*columns, up.c.step + 1).where(sessions.c.id == up.c.parent_id)
+        # Links make no circle (`keeper.tree` sees to it), so the walk ends.
+        up = up.union_all(above)
+        query = sa.select(up.c.id, up.c.parent_id, up.c.parent_at_ns).order_by(up.c.step)
+        rows = self._connection.execute(query)
+        return [(row[0], row[1], row[2] or 0) for row in rows]
+
+    def children_astray(
+        self, parent: SessionKey, root: SessionKey, depth: int, limit: int
+    ) -> list[SessionKey]:
+        query = (
+            sa.select(sessions.c.id)
+            .where(sessions.c.parent_id == parent)
+            .where(sa.or_(sessions.c.root_id != root, sessions.c.depth != depth))
+            .limit(limit)
+        )
+        return list(self._connection.scalars(query))
+
+    def place(self, key: SessionKey, parent: SessionKey | None, parent_at_ns: int | None) -> None:
+        self._connection.execute(
+            sa.update(sessions)
+            .where(sessions.c.id == key)
+            .values(parent_id=parent, parent_at_ns=parent_at_ns)
+        )
+
+    def reroot(self, key: SessionKey, root: SessionKey, depth: int) -> int:
+        self._connection.execute(
+            sa.update(sessions).where(sessions.c.id == key).values(root_id=root, depth=depth)
+        )
+        moved = self._connection.execute(
+            sa.update(attempts)
+            .where(attempts.c.session == key, attempts.c.root != root)
+            .values(root=root)
+        )
+        return 1 + int(moved.rowcount)
+
+    def add_repairs(self, keys: Iterable[SessionKey]) -> None:
+        self._statements.add_repairs.run(self._connection, [(key,) for key in keys])
+
+    def repairs(self, limit: int) -> list[SessionKey]:
+        return list(self._connection.scalars(sa.select(tree_repairs.c.session).limit(limit)))
+
+    def delete_repairs(self, keys: Sequence[SessionKey]) -> None:
+        for chunk in _chunks(list(keys)):
+            self._connection.execute(
+                sa.delete(tree_repairs).where(tree_repairs.c.session.in_(chunk))
+            )
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _chunks(keys: list[K]) -> Iterator[list[K]]:
+    for start in range(0, len(keys), CHUNK):
+        yield keys[start : start + CHUNK]

@@ -1,0 +1,223 @@
+"""The API's description: every reading route, its parameters, statuses and shapes.
+
+Shapes come from the structs that are sent, so the two cannot differ. Parameters are strict: a
+value the description allows is accepted, and any other is refused with 400.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from clew import __version__
+from clew.core.clients import ClientEntry
+from clew.store.reads import ClientRow, EventPage, RecordPage, SessionPage
+from clew.store.reads_query import (
+    EVENT_CURSOR,
+    MAX_PAGE,
+    REQUEST_CURSOR,
+    SESSION_CURSOR,
+    Sort,
+    State,
+    UsageBy,
+)
+from clew.store.reads_shapes import Session, Totals
+from clew.store.reads_usage import MAX_USAGE, Usage
+from clew.web.parameters import AGE, MAX_TEXT
+from clew.web.readiness import Readiness
+
+Json = dict[str, Any]
+
+
+class ClientList(msgspec.Struct, frozen=True):
+    """What `/api/v1/clients` answers."""
+
+    items: list[ClientEntry]
+    seen: list[ClientRow]
+
+
+_STRUCTS: Final = (
+    Session,
+    SessionPage,
+    RecordPage,
+    EventPage,
+    Usage,
+    Totals,
+    Readiness,
+    ClientList,
+)
+_TEXT: Final[Json] = {"type": "string", "maxLength": MAX_TEXT}
+_TIME: Final[Json] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "pattern": AGE},
+    ]
+}
+_NAME: Final[Json] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "Clew's id, or an external id that one session alone has; / as %2F",
+    "schema": {"type": "string", "minLength": 1},
+}
+
+
+def document() -> Json:
+    """The OpenAPI 3.1 document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Clew admin API",
+            "version": __version__,
+            "description": "The login page's cookie is accepted in place of the bearer token.",
+        },
+        "security": [{"token": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _paths() -> Json:
+    session = "/api/v1/sessions/{id}"
+    usage = [
+        _query("by", {"enum": [one.value for one in UsageBy], "default": "day"}),
+        _query("since", _TIME, "Attempts received from then on."),
+        _query("until", _TIME, "Attempts received before then."),
+        _query("limit", _count(MAX_USAGE)),
+    ]
+    return {
+        "/health": _get("This process answers.", _inline_status(), is_open=True),
+        "/ready": _ready(),
+        "/metrics": _get("Prometheus text.", {"type": "string"}, kind="text/plain", is_open=True),
+        "/api/v1/openapi.json": _get("This document.", {"type": "object"}),
+        "/api/v1/sessions": _get("A page of sessions.", _ref("SessionPage"), _sessions_query()),
+        session: _get("One session.", _ref("Session"), [_NAME], is_named=True),
+        f"{session}/tree": _get("Its tree, from the root.", _ref("Tree"), [_NAME], is_named=True),
+        f"{session}/requests": _get(
+            "Its attempts in the order of arrival.",
+            _ref("RecordPage"),
+            [
+                _NAME,
+                _query("order", {"enum": ["asc", "desc"], "default": "asc"}),
+                _query("limit", _count(MAX_PAGE)),
+                _query("cursor", _cursor(REQUEST_CURSOR)),
+            ],
+            is_named=True,
+        ),
+        f"{session}/events": _get(
+            "What happened to it, oldest first.",
+            _ref("EventPage"),
+            [
+                _NAME,
+                _query("limit", _count(MAX_PAGE)),
+                _query("cursor", _cursor(EVENT_CURSOR)),
+            ],
+            is_named=True,
+        ),
+        "/api/v1/usage": _get("Sums by one property.", _ref("Usage"), usage),
+        "/api/v1/usage.csv": _get("The same as CSV.", {"type": "string"}, usage, kind="text/csv"),
+        "/api/v1/clients": _get(
+            "Clients recognised; those seen, busiest first.",
+            _ref("ClientList"),
+            [_query("limit", _count(MAX_PAGE))],
+        ),
+    }
+
+
+def _sessions_query() -> list[Json]:
+    return [
+        _query("principal", _TEXT),
+        _query("state", {"enum": [one.value for one in State]}),
+        _query("source", _TEXT),
+        _query("q", _TEXT, "A prefix of Clew's id, the external id or any alias."),
+        _query("since", _TIME, "Sessions seen since then."),
+        _query("root", _TEXT, "Sessions of the tree that this session belongs to."),
+        _query("sort", {"enum": [one.value for one in Sort], "default": "last_seen"}),
+        _query("limit", _count(MAX_PAGE)),
+        _query("cursor", _cursor(SESSION_CURSOR), "From `next`; its order rules over `sort`."),
+    ]
+
+
+def _get(
+    summary: str,
+    schema: Json,
+    query: list[Json] | None = None,
+    *,
+    kind: str = "application/json",
+    is_open: bool = False,
+    is_named: bool = False,
+) -> Json:
+    responses: Json = {"200": _response("The answer.", schema, kind)}
+    faults = {"403": "Host or Origin are not this port's."}
+    if not is_open:
+        faults["401"] = "The token is missing or wrong."
+    if query:
+        faults["400"] = "A parameter cannot be meant; the message names it."
+    if is_named:
+        faults["400"] = "A parameter is unknown; the message names it."
+        faults["404"] = "No session has this id, or several have it."
+    if query or is_named:
+        faults["503"] = "The store cannot be read now."
+    responses |= {code: _response(why, _ref("Error")) for code, why in sorted(faults.items())}
+    operation: Json = {"summary": summary, "responses": responses}
+    if query:
+        operation["parameters"] = query
+    if is_open:
+        operation["security"] = []
+    return {"get": operation}
+
+
+def _ready() -> Json:
+    item = _get("Whether every part can serve.", _ref("Readiness"), is_open=True)
+    item["get"]["responses"]["503"] = _response("A part cannot.", _ref("Readiness"))
+    return item
+
+
+def _schemas() -> Json:
+    _, schemas = msgspec.json.schema_components(
+        _STRUCTS, ref_template="#/components/schemas/{name}"
+    )
+    schemas["Error"] = _object(error=_object(code={"type": "string"}, message={"type": "string"}))
+    node = _object(
+        session=_ref("Session"),
+        children={"type": "array", "items": _ref("Node")},
+        totals=_ref("Totals"),
+    )
+    extra: Json = {"count": {"type": "integer", "minimum": 1}, "truncated": {"type": "boolean"}}
+    schemas["Node"] = node
+    schemas["Tree"] = _object(**node["properties"], **extra)
+    return schemas
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _inline_status() -> Json:
+    return _object(status={"const": "ok"})
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _response(description: str, schema: Json, kind: str = "application/json") -> Json:
+    return {"description": description, "content": {kind: {"schema": schema}}}
+
+
+def _query(name: str, schema: Json, description: str = "") -> Json:
+    row: Json = {"name": name, "in": "query", "required": False, "schema": schema}
+    return row | ({"description": description} if description else {})
+
+
+def _count(most: int) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": most}
+
+
+def _cursor(pattern: str) -> Json:
+    return {"type": "string", "pattern": pattern}

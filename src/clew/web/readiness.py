@@ -1,0 +1,63 @@
+"""Whether the installation can serve, part by part, each with its reason.
+
+Ready means that every part is; the parts are the keeper, the store, the gateways, the journal and
+the claims. A part's note is said even when it is ready.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from clew.web.gateways import Gateway
+
+JOURNAL_ROOM_BYTES: Final = 64 * 1024 * 1024
+"""Below this the next journal segment may not fit."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part: ``reason`` says why it is not ready, or what to know although it is."""
+
+    ready: bool
+    reason: str = ""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """All parts."""
+
+    ready: bool
+    parts: dict[str, Part]
+
+
+def judge(parts: dict[str, Part]) -> Readiness:
+    """Ready when every part is."""
+    return Readiness(all(part.ready for part in parts.values()), parts)
+
+
+def gateways_part(gateways: Sequence[Gateway]) -> Part:
+    """Every gateway must be up and ready; the reason names each that is not."""
+    missing = [f"gateway {one.index}: {one.reason}" for one in gateways if not one.is_ready]
+    return Part(not missing, "; ".join(missing))
+
+
+def journal_part(directory: Path) -> Part:
+    """The directory must be there, writable, and have room for another segment."""
+    if not directory.is_dir():
+        return Part(False, "the journal directory is missing")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return Part(False, "the journal directory cannot be written")
+    free = shutil.disk_usage(directory).free
+    if free < JOURNAL_ROOM_BYTES:
+        return Part(False, f"only {free} bytes are free for the journal")
+    return Part(True)
+
+
+def claims_part(store: str) -> Part:
+    """Claims in memory are ready, and say what they cannot do."""
+    note = "memory: bindings are known to one process only" if store == "memory" else ""
+    return Part(True, note)

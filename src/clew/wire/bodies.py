@@ -1,0 +1,88 @@
+"""Decides which bytes after a head are its body's payload, and which belong to the next message.
+
+A reader per framing, one interface: ``feed`` returns the payload of one read at once (nothing is
+held back but an incomplete line), ``is_done`` tells the message's end, ``leftover`` what follows.
+No I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from clew.wire.chunked import ChunkedDecoder
+from clew.wire.heads import Framing, FramingKind
+
+
+class BodyReader(Protocol):
+    """What every framing offers."""
+
+    is_done: bool
+    leftover: bytes
+    """Bytes after the message, of the read that completed it."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in ``data``; raises WireError(bad_request). Not called once done."""
+        ...
+
+
+class NoBody:
+    """Nothing follows: done from the start."""
+
+    __slots__ = ("is_done", "leftover")
+
+    def __init__(self) -> None:
+        self.is_done = True
+        self.leftover = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """All bytes are the next message's."""
+        self.leftover = data
+        return b""
+
+
+class LengthBody:
+    """``Content-Length``: exactly so many bytes."""
+
+    __slots__ = ("_remaining", "is_done", "leftover")
+
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+        self.is_done = length == 0
+        self.leftover = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes up to the declared length."""
+        remaining = self._remaining
+        size = len(data)
+        if size < remaining:
+            self._remaining = remaining - size
+            return data
+        self._remaining = 0
+        self.is_done = True
+        if size == remaining:
+            return data
+        self.leftover = data[remaining:]
+        return data[:remaining]
+
+
+class BodyUntilClose:
+    """Everything until the connection ends; whoever sees that end sets ``is_done``."""
+
+    __slots__ = ("is_done", "leftover")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.leftover = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Every byte is payload."""
+        return data
+
+
+def body_reader(framing: Framing, *, refuses_trailers: bool) -> BodyReader:
+    """The reader for a message; requests refuse forbidden trailers, responses drop them."""
+    if framing.kind is FramingKind.LENGTH:
+        return LengthBody(framing.length or 0)
+    if framing.kind is FramingKind.CHUNKED:
+        return ChunkedDecoder(refuses_trailers=refuses_trailers)
+    return BodyUntilClose() if framing.kind is FramingKind.CLOSE else NoBody()

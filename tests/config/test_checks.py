@@ -1,0 +1,155 @@
+"""Which combinations are refused, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clew.config.checks import NOT_YET
+from clew.config.load import ConfigError, load
+
+UPSTREAM = '[[upstream]]\nname = "a"\nurl = "http://127.0.0.1:1"\n'
+ENGINE = '[[upstream]]\nname = "e"\nkind = "engine"\n'
+WORKERS = 'workers = ["http://127.0.0.1:1"]\n'
+
+
+def faults_of(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> str:
+    """The lines a file is answered with, as one text."""
+    path = tmp_path / "clew.toml"
+    path.write_text(text)
+    try:
+        load(path, environ or {}, {})
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+REFUSED = [
+    ('[server]\nlisten = "0.0.0.0:2539"\n', "server.listen: 0.0.0.0:2539 is reachable"),
+    ('[server]\nlisten = "[::]:2539"\n', "server.listen: [::]:2539 is reachable"),
+    ('[server]\nlisten = "[::1]:"\n', "server.listen: must be HOST:PORT"),
+    ('[admin]\nlisten = "127.0.0.1:2539"\n', "admin.listen: 127.0.0.1:2539 is also"),
+    ("[server]\nworkers = 0\n", "server.workers: must be at least 1"),
+    ("[server]\nworkers = 100000\n", "server.workers: must be at most 256"),
+    ('[sessions]\nretention = "0s"\n', "sessions.retention: must be more than zero"),
+    (
+        f'[server]\nworkers = 2\n{UPSTREAM}[upstream.affinity]\nttl = "1h"\n',
+        'claims.store "memory" needs server.workers = 1',
+    ),
+    (f'{UPSTREAM}[upstream.affinity]\nttl = "400d"\n', 'from "1s" to "365d"'),
+    (f'{UPSTREAM}[upstream.affinity]\nttl = "10ms"\n', 'from "1s" to "365d"'),
+    (UPSTREAM + UPSTREAM, 'upstream[1].name: "a" is already an upstream'),
+    (UPSTREAM.replace('"a"', '"a/b"'), "/u/NAME/"),
+    (UPSTREAM.replace('"a"', '".."'), "/u/NAME/"),
+    (UPSTREAM.replace("http://", "http://u:secret@"), "must not carry credentials"),
+    ('[[upstream]]\nname = "a"\n', "upstream[0].url: is missing"),
+    (ENGINE, "an engine may have workers"),
+    (f"{UPSTREAM}{WORKERS}", 'belongs to kind = "engine"'),
+    (f'{ENGINE}{WORKERS}prefill = ["http://127.0.0.1:2"]\n', "excludes prefill and decode"),
+    (f'{ENGINE}prefill = ["http://127.0.0.1:2"]\n', "belong together"),
+    (f"{ENGINE}workers = ['http://h?x']\n", "upstream[0].workers[0]: must not carry a query"),
+    (f"{ENGINE}workers = ['http://h', 'http://h']\n", "names the same url twice"),
+    (f'{UPSTREAM}api_key_env = "sk-canary"\n', "must be the name of an environment variable"),
+    (f'{UPSTREAM}api_key_env = "UNSET_VARIABLE"\n', "names a variable that is not set"),
+    (f'{UPSTREAM}api_key_file = "/nonexistent/key"\n', "names no file"),
+    (f"{UPSTREAM}paths = []\n", "must name at least one pattern"),
+    (f'{UPSTREAM}paths = ["v1/*"]\n', 'must begin with "/" or "*"'),
+    (f'{UPSTREAM}models = [""]\n', "upstream[0].models[0]: must be a pattern"),
+    (f'{UPSTREAM}identity_out = "no such"\n', "must be a header name"),
+    (f'{UPSTREAM}identity_out = "Transfer_Encoding"\n', "frames, routes or authenticates"),
+    (f'{UPSTREAM}identity_out = "authorization"\n', "frames, routes or authenticates"),
+    ('[[sessions.client]]\nname = "t"\nsession = "cookie"\n', "sessions.client[0].session"),
+    ('[[sessions.client]]\nname = "T!"\nsession = "x-t"\n', "sessions.client[0].name"),
+    ('[admin]\ntoken_file = "/nonexistent/token"\n', "admin.token_file: names no file"),
+    ('[auth]\nsecret_env = "a b"\n', "auth.secret_env: must be the name"),
+    (
+        '[auth]\nmode = "credential"\n[claims]\nstore = "etcd:http://127.0.0.1:1"\n',
+        "auth.secret_env: CLEW_SECRET is not set",
+    ),
+    ('[claims]\nstore = "redis"\n', "claims.store: must be memory"),
+    ('[store]\nurl = "mysql://u:secret@h"\n', "store.url: must be empty"),
+    (f'{UPSTREAM}discovery = "dns"\n', "upstream[0].discovery: must be static"),
+    ('[trace]\nsinks = ["kafka"]\n', "trace.sinks[0]: must be clew"),
+    ('[trace]\nsinks = ["clew", "clew"]\n', "names the same sink twice"),
+    ('[[limit]]\nscope = "session"\n', "limits nothing"),
+    ('[[limit]]\nscope = "session"\nrequests = "many"\n', "limit[0].requests: must be a rate"),
+    ('[[budget]]\nscope = "tree"\nusd = 0\n', "must be more than zero"),
+    (
+        '[[budget]]\nscope = "tree"\nusd = 5.0\n[journal]\non_failure = "serve"\n',
+        'journal.on_failure: "serve" lets calls through uncounted',
+    ),
+    ('[sessions]\nafter_close = "ignore"\n', "sessions.after_close: must be one of"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_an_impossible_configuration_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    """The fault names the key and what to do, and repeats no secret."""
+    found = faults_of(text, tmp_path)
+
+    assert said in found
+    assert "secret@" not in found
+    assert "canary" not in found
+
+
+LATER = [
+    '[auth]\nmode = "keys"\n',
+    '[auth]\nmode = "credential"\n',
+    '[sessions]\nresume = "recency"\n',
+    f'{UPSTREAM}[upstream.affinity]\nttl = "1h"\n',
+    f'{ENGINE}discovery = "file:/x"\n',
+    f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://h"]\n',
+    f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://g"]\n',
+    '[claims]\nstore = "file:/shared"\n',
+    '[store]\nurl = "postgresql://127.0.0.1/clew"\n',
+    '[capture]\ncontent = "shape"\n',
+    '[[limit]]\nscope = "session"\nrequests = "60/m"\n',
+    '[[budget]]\nscope = "tree"\nusd = 5.0\n',
+    '[prices]\nfile = "/prices.json"\n',
+    '[trace]\nsinks = ["clew", "stderr"]\n',
+]
+
+
+@pytest.mark.parametrize(("row", "text"), list(zip(NOT_YET, LATER, strict=True)))
+def test_what_this_version_lacks_is_refused_by_name(
+    row: tuple[str, object, str], text: str, tmp_path: Path
+) -> None:
+    """A setting that would do nothing is no setting."""
+    key, _, feature = row
+
+    assert f"{key}: {feature}: not available in this version" in faults_of(text, tmp_path)
+
+
+ACCEPTED = [
+    '[sessions]\nresume = "off"\nafter_close = "allow"\n',
+    f'{UPSTREAM}identity_out = "x-my-session"\n',
+    f'{UPSTREAM}identity_out = "vllm-router"\n',
+    f"{ENGINE}{WORKERS}",
+    f'{UPSTREAM}models = ["claude-opus-4[1m]", "my-*"]\n',
+    '[admin]\nlisten = "0.0.0.0:2540"\n',
+    '[server]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n',
+    '[server]\nlisten = "localhost:1"\nworkers = 4\n',
+    '[store]\nurl = "sqlite:////var/lib/clew/clew.db"\n',
+]
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_a_possible_configuration_is_accepted(text: str, tmp_path: Path) -> None:
+    """The twin of each refusal passes."""
+    assert faults_of(text, tmp_path) == ""
+
+
+def test_a_key_that_is_set_is_accepted(tmp_path: Path) -> None:
+    """The named variable needs a value, not a known one."""
+    text = f'{UPSTREAM}api_key_env = "FLEET_KEY"\n'
+
+    assert faults_of(text, tmp_path, {"FLEET_KEY": "x"}) == ""
+
+
+def test_a_rule_is_silent_about_what_was_faulty_itself(tmp_path: Path) -> None:
+    """No second fault follows from a default that took a faulty value's place."""
+    found = faults_of('[server]\nlisten = "0.0.0.0:1"\n[auth]\nmode = "kyes"\n', tmp_path)
+
+    assert found.count("\n") == 0
+    assert "auth.mode" in found

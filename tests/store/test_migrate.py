@@ -1,0 +1,67 @@
+"""The store's schema: built from nothing, equal to the tables in code, refused when newer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from clew.store.engine import open_sqlite_for_writing
+from clew.store.migrate import StoreTooNewError, migrate
+from clew.store.rows import AliasRow, AttemptRow
+from clew.store.schema import aliases, attempts, metadata
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    """An empty store."""
+    return open_sqlite_for_writing(tmp_path / "clew.db")
+
+
+def test_an_empty_store_gets_every_table(engine: sa.Engine) -> None:
+    """The first start needs nothing else."""
+    assert migrate(engine)
+
+    assert set(metadata.tables) <= set(sa.inspect(engine).get_table_names())
+
+
+def test_migrating_twice_changes_nothing(engine: sa.Engine) -> None:
+    """Every later start finds its schema."""
+    migrate(engine)
+
+    assert not migrate(engine)
+
+
+def test_migrations_lead_to_the_tables_in_code(engine: sa.Engine) -> None:
+    """A column added to the code without a migration is found here."""
+    migrate(engine)
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+
+    assert found == []
+
+
+def test_a_newer_store_is_refused_untouched(engine: sa.Engine) -> None:
+    """One line says which schema it has and what to do."""
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(StoreTooNewError, match=r"^the store has schema 9999, [^\n]+$"):
+        migrate(engine)
+
+
+def test_the_file_is_its_owners_alone(engine: sa.Engine, tmp_path: Path) -> None:
+    """Mode 0600."""
+    migrate(engine)
+
+    assert (tmp_path / "clew.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_have_the_tables_columns() -> None:
+    """A row read by position is the row that was meant."""
+    assert set(AttemptRow._fields) == {column.name for column in attempts.c}
+    assert set(AliasRow._fields) == {column.name for column in aliases.c}

@@ -1,0 +1,98 @@
+"""An admin application over a store filled by hand, with the keeper and the clock in our hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
+from tests.store.reads_rows import NANO, NOW_NS, Filling
+
+from clew.config.schema import Config
+from clew.process.launch import Launch
+from clew.store.reads_engine import open_for_reading
+from clew.web.app import build_app
+from clew.web.desk import Desk
+from clew.web.freshness import Freshness
+
+TOKEN = "the-admin-token"
+BASE = "http://127.0.0.1:2540"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+class House:
+    """One installation as the web process sees it."""
+
+    def __init__(self, data: Path) -> None:
+        for name in ("journal", "run"):
+            (data / name).mkdir()
+        self.now_ns = NOW_NS
+        self.is_keeper_away = False
+        self.barriers = 0
+        self.filling = Filling(data / "clew.db")
+        self.launch = Launch(
+            role="web",
+            config=Config(data=str(data)),
+            secret=b"s" * 32,
+            admin_token=TOKEN,
+            instance="0123456789abcdef",
+            gateway_url="http://127.0.0.1:2539",
+        )
+        self._engine = open_for_reading("", data)
+        self.desk = Desk(self.launch, self._engine, Freshness(self._barrier), lambda: self.now_ns)
+        self.app: ASGIApp = build_app(self.desk)
+
+    async def _barrier(self) -> None:
+        self.barriers += 1
+        if self.is_keeper_away:
+            raise ConnectionError
+
+    def gateway(self, index: int = 0, **content: object) -> None:
+        """Write what a gateway writes each second."""
+        row = {"updated_at_ns": self.now_ns, "ready": True, "reason": ""} | content
+        path = self.launch.data / "run" / f"gateway-{index}.stats.json"
+        path.write_bytes(msgspec.json.encode(row))
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_ns += int(seconds * NANO)
+
+    def client(self, **headers: str) -> TestClient:
+        """A caller; redirects are not followed."""
+        return TestClient(
+            self.app, base_url=BASE, headers=headers, follow_redirects=False, cookies={}
+        )
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._engine.dispose()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A fresh installation with one ready gateway."""
+    made = House(tmp_path)
+    made.gateway()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def caller(house: House) -> TestClient:
+    """A caller with the token."""
+    return house.client(**BEARER)
+
+
+@pytest.fixture
+def cookie(house: House) -> Callable[[], str]:
+    """Log in; the answer is the value of a ``cookie`` header."""
+
+    def log_in() -> str:
+        response = house.client().post("/login", data={"token": TOKEN})
+        assert response.status_code == 303
+        return str(response.headers["set-cookie"]).split(";")[0]
+
+    return log_in
