@@ -32,6 +32,8 @@ class Plan(msgspec.Struct, frozen=True):
     sessions: int
     chunks: int = 0
     pace_ms: int = 20
+    first_session: int = 0
+    """Number of the first session id; the ids go round from there, ``sessions`` of them."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ class Totals:
             return None
         number = self.sent
         self.sent += 1
-        return _request(self._body, number % self.plan.sessions)
+        return _request(self._body, self.plan.first_session + number % self.plan.sessions)
 
     def finish(self, is_error: bool) -> None:
         """Count one answer."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-TITLES = {"unary": "One request, 2 KB JSON, answer 2 KB", "stream": "One streamed chunk, 200 bytes"}
+TITLES = {
+    "unary": "One request of a known session, 2 KB JSON, answer 2 KB",
+    "new": "One request that opens a session",
+    "stream": "One streamed chunk, 200 bytes",
+}
 _HEAD = (
     f"{'proxy':<14}{'worker µs':>10}{'× nginx':>9}{'group µs':>10}{'per s':>9}"
     f"{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}"

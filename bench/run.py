@@ -29,6 +29,8 @@ from bench.report import print_tables
 
 OUT = Path(__file__).parent / "out"
 WARM_UP_SHARE = 0.1
+NEW, FIRST_NEW = "new", 1_000_000
+"""The scenario in which no id was ever seen; its ids begin where no other scenario's are."""
 NOT_INSTALLED = "not installed"
 
 
@@ -49,6 +51,7 @@ def _plans(options: argparse.Namespace) -> dict[str, Plan]:
     streams = options.streams
     return {
         "unary": Plan(0, options.connections, options.requests, options.sessions),
+        NEW: Plan(0, options.connections, options.requests // 4, options.requests // 4),
         "stream": Plan(0, streams, streams * 2, options.sessions, options.chunks, options.pace_ms),
     }
 
@@ -66,8 +69,12 @@ def _at(plan: Plan, port: int, share: float = 1.0) -> Plan:
 
 
 def measure(scenario: str, name: str, number: int, plan: Plan, running: Running) -> Sample:
-    """Warm up, then measure one round of one proxy."""
-    _load(_at(plan, running.port, WARM_UP_SHARE))
+    """Warm up, in the first round until every id has been seen; then measure one round."""
+    if scenario == NEW:
+        plan = msgspec.structs.replace(plan, first_session=FIRST_NEW + number * plan.requests)
+    else:
+        every_id = min(1.0, plan.sessions / plan.requests)
+        _load(_at(plan, running.port, WARM_UP_SHARE if number else every_id))
     wait_until_quiet(running.group)
     worker, group = used_s(running.worker), used_s(running.group)
     measured = _load(_at(plan, running.port))
@@ -175,7 +182,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=200, help="streams at the same time")
     parser.add_argument("--chunks", type=int, default=150, help="chunks a stream")
     parser.add_argument("--pace-ms", type=int, default=20, help="between two chunks of a stream")
-    parser.add_argument("--only", choices=["unary", "stream"], default="")
+    parser.add_argument("--only", choices=["unary", "new", "stream"], default="")
     parser.add_argument("--proxies", default=",".join(one.name for one in PROXIES))
     return parser.parse_args()
 

@@ -165,3 +165,12 @@ def test_incarnations_are_listed_oldest_first(tmp_path: Path) -> None:
         (tmp_path / f"{name}.000000").write_bytes(b"")
 
     assert [inc.started_ns for inc in list_incarnations(tmp_path)] == [8, 9, 10]
+
+
+def test_a_process_name_may_have_a_hyphen(tmp_path: Path) -> None:
+    """The start time is what follows the last one."""
+    (tmp_path / "gateway-0-12.000003").write_bytes(b"")
+
+    (found,) = list_incarnations(tmp_path)
+
+    assert (found.name, found.started_ns, found.segments) == ("gateway-0-12", 12, (3,))

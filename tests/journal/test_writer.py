@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.journal.disks import FaultyDisk
+from tests.journal.events import dispatched, settled
 
 from clew.core.events import decode
 from clew.journal.reader import Position, list_incarnations, read_forward
 from clew.journal.writer import OUTCOME_BYTES, JournalUnavailable, JournalWriter
-from tests.journal.disks import FaultyDisk
-from tests.journal.events import dispatched, settled
 
 SEGMENT_BYTES = 64 * 1024
 
@@ -301,3 +301,13 @@ def test_closing_releases_every_waiter(tmp_path: Path) -> None:
         return await asyncio.gather(*waiters, return_exceptions=True)
 
     assert asyncio.run(run()) == [None, None, None]
+
+
+def test_a_name_that_no_reader_would_find_is_refused(tmp_path: Path) -> None:
+    """A journal that is written is a journal that is read."""
+
+    async def run() -> None:
+        with pytest.raises(ValueError, match="never be read back"):
+            JournalWriter(tmp_path, "a b", "never", asyncio.get_running_loop())
+
+    asyncio.run(run())

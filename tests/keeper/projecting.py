@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import sqlalchemy as sa
-from tests.journal.events import SECRET, START_NS
+from tests.journal.events import SECRET
 
 from clew.core.claim import Alias, Principal, SessionKey
 from clew.core.events import Event, Usage, encode
@@ -74,7 +74,7 @@ class House:
         self.directory = data / "journal"
         self.engine = open_sqlite_for_writing(data / "clew.db")
         migrate(self.engine)
-        self.now_ns = START_NS
+        self.now_ns = 0
         self._journals: list[Journal] = []
 
     def journal(self, name: str = "gateway0-1") -> Journal:
@@ -112,13 +112,15 @@ class House:
             for table in metadata.sorted_tables:
                 if table.name in ("journal_positions", "open_attempts"):
                     continue
-                columns = [column for column in table.c if column.name != "id" or table.name == "sessions"]
+                columns = [
+                    column for column in table.c if column.name != "id" or table.name == "sessions"
+                ]
                 rows = connection.execute(sa.select(*columns))
                 found[table.name] = sorted(map(repr, rows))
         return found
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The process dies here."""
 
 
@@ -136,7 +138,7 @@ class CrashingStore:
         """One step nearer to the end."""
         self._left -= 1
         if self._left == 0:
-            raise Crash
+            raise CrashError
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:

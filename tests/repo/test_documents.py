@@ -42,6 +42,16 @@ def test_every_link_to_a_file_resolves(document: Path) -> None:
             assert anchor in _anchors(target.read_text(encoding="utf-8")), link
 
 
+@pytest.mark.parametrize("name", ["docs/trust.md", "CONTRIBUTING.md"])
+def test_every_path_that_is_named_is_there(name: str) -> None:
+    """Who is told that a test keeps a promise finds it where the text says."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:src|tests|tools|docs|conformance|bench)/[\w./-]+)", text)
+
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_the_changelog_has_this_version() -> None:
     """Nobody runs a version whose changes are nowhere."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

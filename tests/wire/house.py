@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
+from tests.wire.passthrough import NO_HURRY, Passthrough, listening_socket, refuse
 
 from clew.wire.limits import Limits, PoolLimits, Timeouts
 from clew.wire.listener import Listener
@@ -14,8 +16,9 @@ from clew.wire.pool import Origin, Pool
 from clew.wire.proxies import Proxies
 from clew.wire.relay import Tap
 from clew.wire.timers import TimerWheel
-from tests.wire.passthrough import Passthrough, listening_socket, refuse
 
+USUAL = Limits()
+USUAL_POOL = PoolLimits()
 PATIENCE_S = 20
 """Bounds a test that hangs; never waited for."""
 
@@ -28,6 +31,12 @@ def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await story()
 
     uvloop.run(bounded())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something is so; the test's patience bounds it."""
+    while not condition():  # noqa: ASYNC110  what is watched tells nobody when it changes
+        await asyncio.sleep(0)
 
 
 class Call:
@@ -91,9 +100,9 @@ class House:
         self,
         script: Script,
         *,
-        limits: Limits = Limits(),
-        pool_limits: PoolLimits = PoolLimits(),
-        timeouts: Timeouts = Timeouts(),
+        limits: Limits = USUAL,
+        pool_limits: PoolLimits = USUAL_POOL,
+        timeouts: Timeouts = NO_HURRY,
         tick_s: float = 0.01,
         body_limit: int = 1 << 20,
         tap: Tap | None = None,
@@ -197,14 +206,12 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything until the connection ends, however it ends."""
-        data = b""
-        try:
+        data = bytearray()
+        with contextlib.suppress(ConnectionError):
             while piece := await self.reader.read(1 << 16):
                 data += piece
-        except ConnectionError:
-            pass
         self.writer.close()
-        return data
+        return bytes(data)
 
     def leave(self) -> None:
         """Close abruptly."""

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import uvloop
-
 from tests.wire.passthrough import listening_socket
 
 CHUNKS = 25
@@ -23,7 +22,9 @@ REQUEST = (
     b"POST /v1/%b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Accept: */*\r\nUser-Agent: OpenAI/Python 1.0\r\n" + FIELDS + b"Content-Length: %d\r\n\r\n%b"
 )
-JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n" + b"j" * 500
+JSON = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n" + b"j" * 500
+)
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"t" * 155)
 DONE = b"data: [DONE]\n\n"
@@ -38,9 +39,11 @@ class Provider(asyncio.Protocol):
     """Answers ``/v1/json`` at once and ``/v1/sse`` with a chunk every few milliseconds."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """One read."""
         if data.startswith(b"POST /v1/json"):
             self.transport.write(JSON)
         else:
@@ -48,6 +51,7 @@ class Provider(asyncio.Protocol):
             self.say(CHUNKS)
 
     def say(self, left: int) -> None:
+        """The next event, or the end."""
         if not left:
             self.transport.write(chunk(DONE) + b"0\r\n\r\n")
             return
@@ -64,10 +68,12 @@ class Load(asyncio.Protocol):
         self.tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
         self.transport = transport
         transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
+        """One read."""
         self.tail = (self.tail + data)[-len(self.end) :]
         if self.tail == self.end:
             self.tail = b""
@@ -79,12 +85,16 @@ class Load(asyncio.Protocol):
 
 
 async def provide() -> None:
-    server = await asyncio.get_running_loop().create_server(Provider, sock=(sock := listening_socket()))
+    """Serve as the upstream."""
+    server = await asyncio.get_running_loop().create_server(
+        Provider, sock=(sock := listening_socket())
+    )
     print(sock.getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 def cpu_us(pid: int) -> float:
+    """CPU time a process has used, in microseconds."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
 
 
@@ -106,6 +116,7 @@ async def load(port: int, pid: int, path: bytes, end: bytes, clients: int, each:
 
 
 async def measure(port: int, pid: int) -> None:
+    """Warm up, then measure plain answers and streams."""
     await load(port, pid, b"json", b"jjjjjjjj", 4, 500)
     await load(port, pid, b"json", b"jjjjjjjj", 1, 5000)
     plain = await load(port, pid, b"json", b"jjjjjjjj", 16, 1500)
@@ -114,14 +125,13 @@ async def measure(port: int, pid: int) -> None:
 
 
 def main() -> None:
+    """Start everything and print the figures."""
     me = [sys.executable, "-m", "tests.wire.measure", "provide"]
     with subprocess.Popen(me, stdout=subprocess.PIPE) as provider:
         assert provider.stdout
         upstream = provider.stdout.readline().decode().strip()
         gateway = [sys.executable, "-m", "tests.wire.passthrough", upstream, *sys.argv[2:3]]
-        with subprocess.Popen(
-            gateway, stdout=subprocess.PIPE, stdin=subprocess.PIPE
-        ) as passing:
+        with subprocess.Popen(gateway, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as passing:
             assert passing.stdout
             port, pid = map(int, passing.stdout.readline().split())
             uvloop.run(measure(port, pid))

@@ -27,6 +27,7 @@ from clew.wire.timers import TimerWheel
 from clew.wire.tunnel import Passed, tunnel
 from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
+NO_HURRY = Timeouts()
 KEPT = 64
 """What is remembered for assertions; bounded, for the collector's sake."""
 ERROR_EVENT = b"event: error\ndata: {}\n\n"
@@ -77,7 +78,7 @@ class Passthrough:
         pool: Pool,
         origin: Origin,
         *,
-        timeouts: Timeouts = Timeouts(),
+        timeouts: Timeouts = NO_HURRY,
         body_limit: int = 1 << 20,
         tap: Tap | None = None,
         drain_s: float = 0,
@@ -122,9 +123,7 @@ class Passthrough:
             await self._drain(request, upstream, None)
             return
         if response.status == 101:
-            block = (
-                response_block(response) + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
-            )
+            block = response_block(response) + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
             self.tunnels.append(await tunnel(request, upstream, block))
             return
         ending = await upstream.relay(request, response_block(response), self.tap)

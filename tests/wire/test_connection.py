@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.wire.house import Call, House, answer_ok, run, until
+
 from clew.core.errors import FAULTS
 from clew.wire.limits import Limits
 from clew.wire.listener import ServerRequest
-from tests.wire.house import Call, House, answer_ok, run
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
@@ -65,8 +66,7 @@ def test_pipelined_bytes_are_bounded() -> None:
             await house.call()
             client.send(b"x" * 8_000_000)
             connection = next(iter(house.listener._connections))
-            while connection._is_reading:
-                await asyncio.sleep(0)
+            await until(lambda: not connection._is_reading)
             assert len(connection._stash) <= 65_536 + 256_000
 
     run(story)
@@ -303,9 +303,7 @@ def test_one_connection_too_many_is_told_so() -> None:
             client = await house.client()
             client.send(GET % 1)
             assert await client.exactly(len(OK)) == OK
-            assert (await house.ask(b"")).startswith(
-                b"HTTP/1.1 %d " % FAULTS["overloaded"].status
-            )
+            assert (await house.ask(b"")).startswith(b"HTTP/1.1 %d " % FAULTS["overloaded"].status)
             client.send(GET % 1)
             assert await client.exactly(len(OK)) == OK
 
@@ -319,17 +317,17 @@ def test_draining_closes_the_idle_and_lets_the_running_finish() -> None:
         proceed = asyncio.Event()
 
         async def script(call: Call) -> None:
-            if b" /slow " in await call.head():
-                await proceed.wait()
-            await call.say(OK)
+            while True:
+                if b" /slow " in await call.head():
+                    await proceed.wait()
+                await call.say(OK)
 
         async with House(script) as house:
             idle, busy = await house.client(), await house.client()
             idle.send(GET % 1)
             await idle.exactly(len(OK))
             busy.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-            while house.listener.in_flight != 1:
-                await asyncio.sleep(0)
+            await until(lambda: house.listener.in_flight == 1)
             house.listener.begin_drain()
 
             assert await idle.rest() == b""

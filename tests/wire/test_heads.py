@@ -21,37 +21,59 @@ from clew.wire.heads import (
 from clew.wire.limits import Limits
 
 LIMITS = Limits()
-NAMES = st.sampled_from(
-    "Host host X-A x_b Content-Length content-length Transfer-Encoding Connection Expect "
-    "Keep-Alive Upgrade TE Cookie content_length".split()
-) | st.text("abcXYZ09-_!:( \t", max_size=6)
-VALUES = st.sampled_from(
-    ["a", "", "5", "5, 5", "+5", "chunked", "gzip, chunked", "close", "keep-alive", "a b", "[::1]"]
-) | st.text("ab5 \t,;=\r\n\x00\x7f\xe9", max_size=8)
-LINES = st.sampled_from(
+FIELDS = st.sampled_from(
     [
-        "GET / HTTP/1.1",
+        "Content-Length: 5",
+        "content-length:007",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Transfer-Encoding: chunked",
+        "transfer-encoding:\tCHUNKED ",
+        "Transfer-Encoding: gzip, chunked",
+        "Connection: close",
+        "Connection: keep-alive, X-A",
+        "Expect: 100-continue",
+        "Upgrade: websocket",
+        "X-A: b  c\td ",
+        "X-Empty:",
+        "x_b: caf\xe9",
+        "Cookie: a=b",
+        "Host: a",
+        "content_length: 3",
+    ]
+)
+REQUEST_LINES = st.sampled_from(
+    [
         "POST /v1/messages HTTP/1.1",
+        "GET / HTTP/1.1",
         "GET / HTTP/1.0",
         "GET http://a/ HTTP/1.1",
-        "GET  / HTTP/1.1",
-        "GET / HTTP/1.2",
         "HEAD /x?y HTTP/1.1",
     ]
-) | st.text("GET /HTP1. \t\r\n\x00", max_size=20)
-ENDS = st.sampled_from(["\r\n"] * 12 + ["\n", "\r", "\r\r\n", "\r\n "])
+)
+STATUS_LINES = st.sampled_from(
+    [
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 204 No Content",
+        "HTTP/1.0 200 ",
+        "HTTP/1.1 304 Not",
+        "HTTP/1.1 500",
+    ]
+)
+STRAY = st.sampled_from(list("\r\n\t\0 :;,_+-aA0/\x0b\x7f\xe9")) | st.just("\r\n ")
 
 
 @st.composite
-def heads(draw: st.DrawFn, lines: st.SearchStrategy[str] = LINES) -> bytes:
-    """Something like a head: mostly well-formed, with one fault here and there."""
-    text = draw(lines) + draw(ENDS)
-    fields = draw(st.lists(st.tuples(NAMES, st.sampled_from([":", ": ", " :"]), VALUES), max_size=5))
-    if draw(st.booleans()):
-        fields.insert(0, ("Host", ": ", "a"))
-    for name, colon, value in fields:
-        text += name + colon + value + draw(ENDS)
-    return (text + "\r\n").encode("latin-1")
+def heads(draw: st.DrawFn, lines: st.SearchStrategy[str] = REQUEST_LINES) -> bytes:
+    """A head of usual fields, with up to three strokes of a slipping pen."""
+    fields = draw(st.lists(FIELDS, max_size=4, unique_by=lambda field: field[:9].lower()))
+    if draw(st.integers(0, 9)):
+        fields = ["Host: a", *(field for field in fields if field != "Host: a")]
+    text = "\r\n".join([draw(lines), *fields, "", ""])
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2, 3]))):
+        at = draw(st.integers(0, len(text) - 1))
+        text = text[:at] + draw(STRAY | st.just("")) + text[at + draw(st.integers(0, 1)) :]
+    return text.encode("latin-1") + b"\r\n\r\n"
 
 
 def ask_h11(block: bytes) -> tuple[h11.Request, object]:
@@ -78,8 +100,10 @@ def test_what_is_accepted_h11_accepts_with_equal_meaning(block: bytes) -> None:
 
     assert event.method == head.method
     assert event.target.removeprefix(b"http://a") == head.target
+    # h11 gives the one coding there is in lower case.
     assert list(event.headers.raw_items()) == [
-        (name, value) for name, (_, value) in zip(head.names, head.headers, strict=True)
+        (name, value.lower() if lower == b"transfer-encoding" else value)
+        for name, (lower, value) in zip(head.names, head.headers, strict=True)
     ]
     kinds = {
         FramingKind.CHUNKED: "ChunkedReader",
@@ -89,11 +113,6 @@ def test_what_is_accepted_h11_accepts_with_equal_meaning(block: bytes) -> None:
     assert type(reader).__name__ == kinds[head.framing.kind]
     if head.framing.kind is not FramingKind.CHUNKED:
         assert reader._length == (head.framing.length or 0)
-
-
-STATUS_LINES = st.sampled_from(
-    ["HTTP/1.1 200 OK", "HTTP/1.1 204 No Content", "HTTP/1.0 200 ", "HTTP/1.1 304 Not"]
-) | st.text("HTP/1. 20\t\r\n", max_size=16)
 
 
 @settings(max_examples=800, deadline=None)

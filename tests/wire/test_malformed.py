@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.wire.house import Call, House, run
 
 CORPUS = Path(__file__).parent.parent / "data" / "malformed_http"

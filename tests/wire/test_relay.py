@@ -6,11 +6,11 @@ import asyncio
 import random
 
 import pytest
+from tests.wire.house import Call, Client, House, run, until
+from tests.wire.passthrough import ERROR_EVENT
 
 from clew.wire.limits import Limits, Timeouts
 from clew.wire.relay import EndingKind
-from tests.wire.house import Call, Client, House, run
-from tests.wire.passthrough import ERROR_EVENT
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -43,8 +43,7 @@ def says(*parts: bytes, close: bool = False, reset: bool = False) -> House:
 async def held(house: House) -> Client:
     """A client whose response's closing span is held."""
     house.handler.hold = asyncio.Event()
-    client = await house.client()
-    return client
+    return await house.client()
 
 
 async def nothing_comes(client: Client) -> bool:
@@ -107,7 +106,17 @@ async def nothing_comes(client: Client) -> bool:
             b"0\r\n\r\n",
         ),
     ],
-    ids="204 head 304 empty length-one-read length terminator chunked chunked-one-read".split(),
+    ids=[
+        "204",
+        "head",
+        "304",
+        "empty",
+        "length-one-read",
+        "length",
+        "terminator",
+        "chunked",
+        "chunked-one-read",
+    ],
 )
 def test_the_closing_span_is_held_until_released(
     request_head: bytes, parts: list[bytes], before: bytes, after: bytes
@@ -188,8 +197,7 @@ def test_what_follows_the_terminator_is_relayed_after_the_release() -> None:
             assert not house.handler.released
             proceed.set()
             assert await client.until(b"0\r\n\r\n") == chunk(b"after") + b"0\r\n\r\n"
-            while not house.handler.released:
-                await asyncio.sleep(0)
+            await until(lambda: house.handler.released)
             assert house.handler.released[0]
             assert house.pool.idle == 1
 
@@ -201,7 +209,9 @@ def test_interim_responses_end_nothing() -> None:
 
     async def story() -> None:
         interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
-        async with says(interim + b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 O", b"K\r\n\r\n", close=True) as house:
+        async with says(
+            interim + b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 O", b"K\r\n\r\n", close=True
+        ) as house:
             answer = await house.ask(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert answer.endswith(b"\r\n\r\n0\r\n\r\n")
@@ -291,12 +301,13 @@ def test_an_http10_client_sees_a_dead_stream_by_a_reset() -> None:
     """For it the connection's end is the message's: an orderly one would look complete."""
 
     async def story() -> None:
-        async with says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk(b"abc"), close=True) as house:
+        async with says(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk(b"abc"), close=True
+        ) as house:
             client = await house.client()
             client.send(b"GET / HTTP/1.0\r\n\r\n")
             await client.head()
             with pytest.raises(ConnectionError):
-                await client.reader.read()
                 await client.reader.read()
 
     run(story)
@@ -382,8 +393,8 @@ def test_a_client_that_leaves_before_the_response_ends_the_upstream_at_once() ->
         async with House(script) as house:
             client = await house.client()
             client.send(GET)
-            while (await house.call()).raw != b"asked":
-                await asyncio.sleep(0)
+            call = await house.call()
+            await until(lambda: call.raw == b"asked")
             client.leave()
             await house.scripts[0]
             assert house.handler.gone == 1
@@ -421,12 +432,11 @@ def test_a_drained_upstream_is_read_to_its_end_for_the_tap(has_begun: bool) -> N
             client.send(GET)
             if has_begun:
                 await client.until(b"data: 1\n\n")
-            while (await house.call()).raw != b"asked":
-                await asyncio.sleep(0)
+            call = await house.call()
+            await until(lambda: call.raw == b"asked")
             client.leave()
             left.set()
-            while not house.pool.idle:
-                await asyncio.sleep(0)
+            await until(lambda: house.pool.idle)
             assert bytes(seen) == b"data: 1\n\ndata: 2\n\n" + DONE
             assert house.handler.endings[-1].kind is EndingKind.COMPLETE
 
@@ -462,11 +472,9 @@ def test_a_client_that_leaves_while_the_span_is_held_did_not_get_it_all() -> Non
             client.send(GET)
             await house.handler.concluded.wait()
             client.leave()
-            while house.listener.connections:
-                await asyncio.sleep(0)
+            await until(lambda: not house.listener.connections)
             house.handler.hold.set()
-            while not house.handler.released:
-                await asyncio.sleep(0)
+            await until(lambda: house.handler.released)
             assert list(house.handler.released) == [False]
 
     run(story)

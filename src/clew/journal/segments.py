@@ -50,6 +50,8 @@ def create_segment(
 
 def take_lock(directory: Path, incarnation: str) -> int:
     """Hold the incarnation's lock; the descriptor releases it when closed or at process end."""
+    if SEGMENT_NAME.fullmatch(f"{incarnation}.0") is None:
+        raise ValueError(f"{incarnation!r} would never be read back: letters, digits, _ and - only")
     path = directory / (incarnation + LOCK_SUFFIX)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)

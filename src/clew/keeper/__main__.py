@@ -34,6 +34,9 @@ from clew.store.writer import StoreWriter
 SWITCH_INTERVAL_S: Final = 0.0005
 """The projector's thread gives the interpreter back this soon: a question waits no longer."""
 
+REFUSED: Final = 2
+"""Exit code: starting again cannot help."""
+
 _log = logging.getLogger("clew.keeper")
 
 
@@ -41,12 +44,14 @@ def main() -> None:
     """Read the task, bring the store up to date, run until told to leave."""
     launch = read_launch()
     set_up_logging(launch)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     engine = open_for_writing(launch.config.store.url, launch.data)
     try:
         migrate(engine)
     except StoreTooNewError as error:
-        sys.exit(f"clew: {error}")
+        sys.stderr.write(f"clew: {error}\n")
+        sys.exit(REFUSED)
     if engine.dialect.name == "sqlite":
         _log.info("store: %s", describe_sqlite())
     uvloop.run(_run(launch, engine))
@@ -59,16 +64,16 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     leaving = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
-    watch_parent(loop, leaving.set)
 
     reading = open_for_reading(launch.config.store.url, launch.data)
     server = KeeperServer(reading, launch.secret)
     ballast = Ballast(launch.data / "ballast")
     ballast.set_aside()
-    running = Running(build_projector(launch, engine), _loader(engine), server.tell, ballast)
+    projector = build_projector(launch, engine)
+    watch_parent(loop, leaving.set, lambda task: _reload(projector, task))
+    running = Running(projector, _loader(engine), server.tell, ballast)
     running.start()
-    listener = socket.socket(fileno=launch.listen_fds[0])
-    await server.start(listener, running)
+    await server.start(socket.socket(fileno=launch.listen_fds[0]), running)
     announce_ready()
     await leaving.wait()
     await running.finish()
@@ -78,6 +83,23 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
 
 def build_projector(launch: Launch, engine: sa.Engine) -> Projector:
     """The projector of this installation's journals."""
+
+    def derive(principal: Principal, alias: Alias) -> SessionKey:
+        return derive_key(launch.secret, principal, alias.family, alias.value)
+
+    return Projector(
+        launch.journal_directory,
+        StoreWriter(engine),
+        load_prices(launch),
+        derive,
+        retention_s=launch.config.journal.retention,
+        prefix="" if engine.dialect.name == "sqlite" else f"{launch.instance}/",
+        before_removal=lambda: checkpoint(engine),
+    )
+
+
+def load_prices(launch: Launch) -> Prices:
+    """The bundled rates with the configuration's overrides. Raises OSError, ValueError."""
     overrides = launch.config.prices.file
     table = PriceTable.from_bytes(
         bundled_table(), Path(overrides).read_bytes() if overrides else b""
@@ -87,18 +109,17 @@ def build_projector(launch: Launch, engine: sa.Engine) -> Projector:
         rates = table.find(vendor, model)
         return None if rates is None else cost(usage, rates)
 
-    def derive(principal: Principal, alias: Alias) -> SessionKey:
-        return derive_key(launch.secret, principal, alias.family, alias.value)
+    return Prices(price, table.version)
 
-    return Projector(
-        launch.journal_directory,
-        StoreWriter(engine),
-        Prices(price, table.version),
-        derive,
-        retention_s=launch.config.journal.retention,
-        prefix="" if engine.dialect.name == "sqlite" else f"{launch.instance}/",
-        before_removal=lambda: checkpoint(engine),
-    )
+
+def _reload(projector: Projector, launch: Launch) -> None:
+    """New prices and retention; a price file that cannot be read changes nothing."""
+    try:
+        prices = load_prices(launch)
+    except (OSError, ValueError) as error:
+        _log.error("prices not reloaded: %s", error)
+        return
+    projector.configure(prices, launch.config.journal.retention)
 
 
 def _loader(engine: sa.Engine) -> Load:

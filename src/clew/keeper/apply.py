@@ -219,11 +219,26 @@ class Application:
                 present[key] = row
             else:
                 touched.append(row)
+        for row in new:
+            self._place_leaf(row, present)
         self._transaction.insert_sessions(new)
         self._transaction.update_sessions(touched)
         if self._make_links(present):
             present = self._transaction.sessions(present)
         return {key: row.root_id for key, row in present.items()}
+
+    def _place_leaf(self, row: SessionRow, present: Mapping[SessionKey, SessionRow]) -> None:
+        """A new session that nobody calls parent closes no circle and moves nobody.
+
+        Should its parent be moved in this very batch, the repair of the parent reaches it.
+        """
+        touch = self._batch.touches.get(row.id)
+        if touch is None or touch.parent is None or row.id in self._batch.namings:
+            return
+        above = present.get(touch.parent[1])
+        if above is not None:
+            row.parent_at_ns, row.parent_id = touch.parent
+            row.root_id, row.depth = above.root_id, above.depth + 1
 
     def _merge(self, key: SessionKey, row: SessionRow | None) -> SessionRow | None:
         touch = self._batch.touches.get(key)

@@ -24,6 +24,44 @@ MAX_RECENT: Final = 65_536
 """Aliases answered and not yet projected; some 20 MiB at most."""
 CHUNK: Final = 500
 
+# Built once: building a statement costs more than running it.
+_MINE: Final = aliases.c.principal == sa.bindparam("principal")
+_BY_ALIAS: Final = sa.select(aliases.c.session).where(
+    _MINE,
+    aliases.c.family == sa.bindparam("family"),
+    aliases.c.value == sa.bindparam("value"),
+)
+_BY_ANY_ID: Final = (
+    sa.select(aliases.c.session)
+    .where(_MINE, aliases.c.value == sa.bindparam("value"))
+    .distinct()
+    .limit(2)
+)
+_BY_RESPONSE: Final = sa.select(responses.c.session).where(
+    responses.c.principal == sa.bindparam("principal"),
+    responses.c.response_id == sa.bindparam("value"),
+)
+_PARENT: Final = sessions.alias("parent")
+_SESSIONS: Final = (
+    sa.select(
+        sessions.c.id,
+        sessions.c.principal,
+        sessions.c.session_id,
+        sessions.c.parent_id,
+        _PARENT.c.session_id,
+        sessions.c.root_id,
+        sessions.c.closed_at_ns,
+        sessions.c.is_placeholder,
+    )
+    .select_from(sessions.outerjoin(_PARENT, _PARENT.c.id == sessions.c.parent_id))
+    .where(sessions.c.id.in_(sa.bindparam("keys", expanding=True)))
+)
+_ALIASES: Final = (
+    sa.select(aliases.c.session, aliases.c.family, aliases.c.value)
+    .where(aliases.c.session.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(aliases.c.first_seen_ns)
+)
+
 DeriveOne = Callable[[Principal, Alias], SessionKey]
 
 
@@ -66,7 +104,10 @@ class Recent:
 
 
 class PrincipalKnowledge:
-    """`core.resolve.Knowledge` of one principal, over the store and the recent answers."""
+    """`core.resolve.Knowledge` of one principal, over the store and the recent answers.
+
+    Made for one question: what it has looked up once it does not look up again.
+    """
 
     def __init__(
         self,
@@ -79,55 +120,59 @@ class PrincipalKnowledge:
         self._recent = recent
         self._principal = principal
         self._derive = derive
+        self._keys: dict[tuple[str, str], SessionKey | None] = {}
+        self._known: dict[SessionKey, Known | None] = {}
 
     def by_alias(self, family: str, value: str) -> Session | None:
         """By external id."""
-        recent = self._recent.by_alias(self._principal, family, value)
-        if recent is not None:
-            return _session(recent)
-        key = self._connection.scalar(
-            sa.select(aliases.c.session).where(
-                aliases.c.principal == self._principal,
-                aliases.c.family == family,
-                aliases.c.value == value,
-            )
-        )
-        return self.by_key(SessionKey(key)) if key is not None else None
+        key = self._key_of(family, value)
+        return self.by_key(key) if key is not None else None
 
     def by_key(self, key: SessionKey) -> Session | None:
         """By Clew's id."""
-        recent = self._recent.by_key(key)
-        known = recent or next(iter(load_known(self._connection, [key])), None)
-        if known is None or known.principal != self._principal:
-            return None
-        return _session(known)
+        known = self.present(key)
+        return _session(known) if known is not None else None
 
     def by_response(self, response_id: str) -> Session | None:
         """By a response it got."""
-        key = self._connection.scalar(
-            sa.select(responses.c.session).where(
-                responses.c.principal == self._principal,
-                responses.c.response_id == response_id,
-            )
-        )
-        return self.by_key(SessionKey(key)) if key is not None else None
+        key = self._scalar(_BY_RESPONSE, response_id)
+        return self.by_key(key) if key is not None else None
 
     def by_any_id(self, text: str) -> Session | None:
         """By Clew's id, else by an external id that names exactly one session."""
         found = self.by_key(SessionKey(text))
         if found is not None:
             return found
-        keys = self._connection.scalars(
-            sa.select(aliases.c.session)
-            .where(aliases.c.principal == self._principal, aliases.c.value == text)
-            .distinct()
-            .limit(2)
-        ).all()
+        values = {"principal": self._principal, "value": text}
+        keys = self._connection.scalars(_BY_ANY_ID, values).all()
         return self.by_key(SessionKey(keys[0])) if len(keys) == 1 else None
 
     def derive(self, alias: Alias) -> SessionKey:
         """The key of the session this id opens."""
         return self._derive(self._principal, alias)
+
+    def present(self, key: SessionKey) -> Known | None:
+        """All that is known of a session of this principal."""
+        if key not in self._known:
+            known = self._recent.by_key(key) or next(load_known(self._connection, [key]), None)
+            is_mine = known is not None and known.principal == self._principal
+            self._known[key] = known if is_mine else None
+        return self._known[key]
+
+    def _key_of(self, family: str, value: str) -> SessionKey | None:
+        pair = (family, value)
+        if pair not in self._keys:
+            recent = self._recent.by_alias(self._principal, family, value)
+            if recent is not None:
+                self._keys[pair] = recent.key
+            else:
+                self._keys[pair] = self._scalar(_BY_ALIAS, value, family)
+        return self._keys[pair]
+
+    def _scalar(self, query: sa.Select[str], value: str, family: str = "") -> SessionKey | None:
+        values = {"principal": self._principal, "value": value, "family": family}
+        key = self._connection.scalar(query, values)
+        return SessionKey(key) if key is not None else None
 
 
 def _session(known: Known) -> Session:
@@ -169,23 +214,8 @@ def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterato
     wanted = list(keys)
     for start in range(0, len(wanted), CHUNK):
         chunk = wanted[start : start + CHUNK]
-        held = _aliases_of(connection, chunk)
-        parent = sessions.alias("parent")
-        rows = connection.execute(
-            sa.select(
-                sessions.c.id,
-                sessions.c.principal,
-                sessions.c.session_id,
-                sessions.c.parent_id,
-                parent.c.session_id,
-                sessions.c.root_id,
-                sessions.c.closed_at_ns,
-                sessions.c.is_placeholder,
-            )
-            .select_from(sessions.outerjoin(parent, parent.c.id == sessions.c.parent_id))
-            .where(sessions.c.id.in_(chunk))
-        )
-        found = {row[0]: row for row in rows}
+        found = {row[0]: row for row in connection.execute(_SESSIONS, {"keys": chunk})}
+        held = _aliases_of(connection, list(found))
         for key in chunk:
             row = found.get(key)
             if row is not None:
@@ -206,13 +236,9 @@ def _aliases_of(
     connection: sa.Connection, keys: Sequence[SessionKey]
 ) -> dict[SessionKey, list[tuple[str, str]]]:
     held: dict[SessionKey, list[tuple[str, str]]] = {}
-    rows = connection.execute(
-        sa.select(aliases.c.session, aliases.c.family, aliases.c.value)
-        .where(aliases.c.session.in_(keys))
-        .order_by(aliases.c.first_seen_ns)
-    )
-    for session, family, value in rows:
-        held.setdefault(session, []).append((family, value))
+    if keys:
+        for session, family, value in connection.execute(_ALIASES, {"keys": keys}):
+            held.setdefault(session, []).append((family, value))
     return held
 
 

@@ -102,6 +102,11 @@ class Projector:
         self._is_stale = True
         self._swept_at_ns = 0
 
+    def configure(self, prices: Prices, retention_s: float) -> None:
+        """What a reloaded configuration changes; counts from the next transaction on."""
+        self._prices = prices
+        self._retention_s = retention_s
+
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
         """Journals that could not be read to a clean end, by name; they are kept."""

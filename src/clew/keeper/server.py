@@ -1,6 +1,6 @@
 """The keeper's socket: answers questions, tells every gateway what changed.
 
-Nothing slow runs here. A question costs a few point look-ups on a read-only connection (tens of
+Nothing slow runs here. A question costs a few point look-ups on a read-only connection (some fifty
 microseconds each); projection and snapshots are read on threads of their own. A question whose
 answer could hang on events not projected yet waits for one pass, at most `CATCH_UP_S`.
 """
@@ -182,37 +182,32 @@ class KeeperServer:
     # --- questions -----------------------------------------------------------------------------
 
     def _take_ask(self, peer: Peer, ask: Ask) -> None:
-        resolution = self._resolve(ask.principal, ask.claim)
+        knowledge = self._knowledge(ask.principal)
+        resolution = resolve(ask.claim, knowledge)
         if _may_be_behind(ask.claim, resolution):
             self._spawn(peer, self._answer_later(peer, ask))
         else:
-            peer.send(self._answer(ask, resolution))
+            peer.send(self._answer(ask, resolution, knowledge))
 
     async def _answer_later(self, peer: Peer, ask: Ask) -> None:
         """Decide on what is in the journals now; on what is known, when that takes too long."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._catch_up(), CATCH_UP_S)
         # No await from here on: two questions about one id must not decide side by side.
-        peer.send(self._answer(ask, self._resolve(ask.principal, ask.claim)))
+        knowledge = self._knowledge(ask.principal)
+        peer.send(self._answer(ask, resolve(ask.claim, knowledge), knowledge))
 
-    def _resolve(self, principal: Principal, claim: Claim) -> Resolution:
-        knowledge = PrincipalKnowledge(self._connection, self._recent, principal, self._derive)
-        return resolve(claim, knowledge)
+    def _knowledge(self, principal: Principal) -> PrincipalKnowledge:
+        return PrincipalKnowledge(self._connection, self._recent, principal, self._derive)
 
-    def _answer(self, ask: Ask, resolution: Resolution) -> Answer:
-        before = self._present(resolution.key)
+    def _answer(self, ask: Ask, resolution: Resolution, knowledge: PrincipalKnowledge) -> Answer:
+        before = knowledge.present(resolution.key) if resolution.key is not None else None
         known = merge_answer(ask.principal, resolution, before)
         if known is not None and known != before:
             self._recent.remember(known)
         return Answer(
             ask.number, known, resolution.outcome.value, resolution.source, resolution.flags
         )
-
-    def _present(self, key: SessionKey | None) -> Known | None:
-        if key is None:
-            return None
-        recent = self._recent.by_key(key)
-        return recent or next(iter(load_known(self._connection, [key])), None)
 
     def _derive(self, principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(self._secret, principal, alias.family, alias.value)

@@ -52,7 +52,7 @@ def make_link(transaction: Transaction, link: Link) -> bool:
         _unlink(transaction, latest.child)
     above = transaction.sessions([link.parent])[link.parent]
     transaction.place(row.id, above.id, link.at_ns)
-    transaction.reroot(row.id, above.root_id, above.depth + 1)
+    transaction.reroot([row.id], above.root_id, above.depth + 1)
     transaction.add_repairs([row.id])
     return True
 
@@ -70,7 +70,7 @@ def _circle(transaction: Transaction, child: SessionKey, link: Link) -> list[Lin
 
 def _unlink(transaction: Transaction, child: SessionKey) -> None:
     transaction.place(child, None, None)
-    transaction.reroot(child, child, 0)
+    transaction.reroot([child], child, 0)
     transaction.add_repairs([child])
 
 
@@ -87,8 +87,8 @@ def repair(transaction: Transaction) -> tuple[set[SessionKey], bool]:
             if key in moved:
                 continue  # its own place has just changed: it is read again next time
             children = transaction.children_astray(key, row.root_id, row.depth + 1, room)
-            for child in children:
-                room -= transaction.reroot(child, row.root_id, row.depth + 1)
+            if children:
+                room -= transaction.reroot(children, row.root_id, row.depth + 1)
             transaction.add_repairs(children)
             moved.update(children)
             if room <= 0:

@@ -120,8 +120,8 @@ class Transaction(Protocol):
         """Set a session's parent."""
         ...
 
-    def reroot(self, key: SessionKey, root: SessionKey, depth: int) -> int:
-        """Set root and depth, and the root of its attempts; returns the rows touched."""
+    def reroot(self, keys: list[SessionKey], root: SessionKey, depth: int) -> int:
+        """Set root and depth, and the root of their attempts; returns the rows touched."""
         ...
 
     def add_repairs(self, keys: Iterable[SessionKey]) -> None:
@@ -367,16 +367,16 @@ class _Transaction:
             .values(parent_id=parent, parent_at_ns=parent_at_ns)
         )
 
-    def reroot(self, key: SessionKey, root: SessionKey, depth: int) -> int:
+    def reroot(self, keys: list[SessionKey], root: SessionKey, depth: int) -> int:
         self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == key).values(root_id=root, depth=depth)
+            sa.update(sessions).where(sessions.c.id.in_(keys)).values(root_id=root, depth=depth)
         )
         moved = self._connection.execute(
             sa.update(attempts)
-            .where(attempts.c.session == key, attempts.c.root != root)
+            .where(attempts.c.session.in_(keys), attempts.c.root != root)
             .values(root=root)
         )
-        return 1 + int(moved.rowcount)
+        return len(keys) + int(moved.rowcount)
 
     def add_repairs(self, keys: Iterable[SessionKey]) -> None:
         self._statements.add_repairs.run(self._connection, [(key,) for key in keys])

@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self._house = house
         self.limits = house.limits
         self._timer = house.timers.timer(self.close)
+        self._keepalive_ticks = house.timers.ticks(house.limits.keepalive_s)
         self._receive: Receive = self._head_bytes
         self._head = bytearray()
         """An incomplete head, at most ``max_head_bytes`` and one read."""
@@ -207,7 +208,8 @@ class ClientConnection(asyncio.Protocol):
             self._timer.set(self.limits.body_idle_s)
         rest = request.feed(data)
         if request.is_complete:
-            self.body_unwanted()
+            if self._is_body_wanted:
+                self.body_unwanted()
             if self._receive == self._body_bytes:
                 self._receive = self._hold
             if rest:
@@ -307,7 +309,8 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         self._request = None
         self._receive = self._head_bytes
-        self._arm(self.limits.keepalive_s, self.close)
+        self._timer.callback = self.close
+        self._timer.set_ticks(self._keepalive_ticks)
         if self._stash:
             data = bytes(self._stash)
             self._stash.clear()

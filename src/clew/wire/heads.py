@@ -166,6 +166,9 @@ _ROLES: Final = {
     b"transfer_encoding": _Role.TWIN,
 }
 _FRAMING_NAMES: Final = frozenset({b"content-length", b"transfer-encoding"})
+_RESPONSE_HOP: Final = HOP_BY_HOP | _FRAMING_NAMES
+_KNOWN_OPTIONS: Final = HOP_BY_HOP | {b"close"}
+"""Options that name no further field to take out."""
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 _NEVER_HOP: Final = frozenset({b"host", b"content-length"})
 _USUAL_OPTIONS: Final = {
@@ -237,9 +240,9 @@ def end_to_end(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes, byt
 
     A response's ``content-length`` is left out: the relay frames the message anew.
     """
-    hop = HOP_BY_HOP | head.connection if head.connection else HOP_BY_HOP
-    if isinstance(head, ResponseHead):
-        hop = hop | _FRAMING_NAMES
+    hop = _RESPONSE_HOP if isinstance(head, ResponseHead) else HOP_BY_HOP
+    if not head.connection <= _KNOWN_OPTIONS:
+        hop = hop | head.connection
     return [
         (name, field[0], field[1])
         for name, field in zip(head.names, head.headers, strict=True)

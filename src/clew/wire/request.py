@@ -161,10 +161,13 @@ class ServerRequest:
         """A complete answer made here; its length and connection fields are added.
 
         An unread request body is read and dropped where it is small, else the connection closes.
-        Raises ClientGone.
+        A response already begun cannot be answered any more: it is cut. Raises ClientGone.
         """
         if self.is_disconnected:
             raise ClientGone
+        if self.has_begun:
+            self.cut()
+            return
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         parts += [b"%b: %b\r\n" % field for field in headers]
         if status >= 200 and status not in (204, 304):

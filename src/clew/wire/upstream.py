@@ -335,7 +335,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._receive = self._head_bytes
         self._on_end = self._ended_before_head
         self._pace = self._pace_upload
-        self.timer.clear()
         if request is not None:
             request.attach(self)
 
@@ -363,6 +362,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _request_written(self) -> None:
         self.sent_us = clock_us()
         if self._response is None:
+            # Also ends the limit on an upload's stall: what is left is in the transport's hands.
             self._arm(self.timeouts.first_byte_s, self._first_byte_missing)
 
     def _pace_upload(self, is_paused: bool) -> None:
@@ -419,6 +419,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._early = rest
         self._receive = self._keep_early
         self._on_end = self._ended_before_relay
+        self._bound_early()
         if self._is_uploading and head.status >= 400 and self._request is not None:
             self._request.stop_upload()
         waiter = self._waiter
@@ -429,7 +430,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _keep_early(self, data: bytes) -> None:
         self._early += data
-        if len(self._early) > self.limits.buffer_bytes:
+        self._bound_early()
+
+    def _bound_early(self) -> None:
+        if len(self._early) > WRITE_HIGH_BYTES:
             self.pause_reading()
 
     def _unexpected(self, _data: bytes) -> None:
