@@ -189,8 +189,9 @@ class Client:
         self.writer = writer
 
     def send(self, data: bytes) -> None:
-        """Write."""
-        self.writer.write(data)
+        """Write, unless the gateway has closed already."""
+        if not self.writer.transport.is_closing():
+            self.writer.write(data)
 
     async def head(self) -> bytes:
         """The next response's head."""

@@ -1,4 +1,4 @@
-"""Everything goes wrong at once, at random places: nothing hangs, leaks or is logged as our fault."""
+"""Everything goes wrong at once, at random places: nothing hangs and nothing is left."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import random
 
 import pytest
+from tests.wire.house import Call, House, run, until
 
 from clew.wire.limits import Limits, Timeouts
-from tests.wire.house import Call, House, run, until
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
@@ -75,7 +75,7 @@ async def visit(house: House, rng: random.Random) -> None:
         await client.rest()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("drain_s", [0, 0.1])
 def test_after_any_mishap_nothing_is_left(
     seed: int, drain_s: float, caplog: pytest.LogCaptureFixture

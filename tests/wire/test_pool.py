@@ -202,6 +202,31 @@ def test_the_newest_idle_connection_is_taken_and_sleep_drops_all() -> None:
     run(story)
 
 
+def test_closing_the_pool_ends_what_runs() -> None:
+    """A waiting request is answered, a stream gets its error event: nobody waits for ever."""
+
+    async def story() -> None:
+        async def script(call: Call) -> None:
+            if b" /stream " in await call.head():
+                await call.say(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+                    b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+                )
+            await call.closed()
+
+        async with House(script) as house:
+            waiting, streaming = await house.client(), await house.client()
+            waiting.send(GET)
+            streaming.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+            await streaming.until(b"\r\na\r\n")
+            await house.call(1)
+            await house.pool.close()
+            assert b"x-clew-error: upstream_protocol" in await waiting.head()
+            assert (await streaming.until(b"0\r\n\r\n")).startswith(b"17\r\nevent: error")
+
+    run(story)
+
+
 def test_nobody_there_is_unreachable() -> None:
     """Refused and unknown names; nothing was sent."""
 

@@ -260,7 +260,18 @@ def upstream_fields(
     destination's authority; ``without``: further lower-cased names to leave out (a framing field
     that the caller writes itself).
     """
-    lines = [b"host: %b\r\n" % host]
+    kept = kept_fields(names, headers, policy, without)
+    return [b"host: %b\r\n" % host, *kept, *policy.additions(outgoing)]
+
+
+def kept_fields(
+    names: Sequence[bytes],
+    headers: Headers,
+    policy: HeaderPolicy,
+    without: frozenset[bytes] = frozenset(),
+) -> list[bytes]:
+    """The client's own field lines that go upstream: they follow from the head and the policy."""
+    lines: list[bytes] = []
     verdicts = policy.verdicts
     dropped = without | _listed_in_connection(headers)
     for raw, (name, value) in zip(names, headers, strict=True):
@@ -274,7 +285,6 @@ def upstream_fields(
         if dropped and name in dropped:
             continue
         lines.append(raw + b": " + value + b"\r\n")
-    lines += policy.additions(outgoing)
     return lines
 
 

@@ -12,10 +12,11 @@ from clew.core.apis.estimate import estimated_usage
 from clew.core.apis.port import Api, Reading
 from clew.core.claim import Claim, Kind, Principal
 from clew.core.events import Dispatched, Settled, Usage
-from clew.core.routing import Route
+from clew.gateway.decision import Routed
 from clew.gateway.meter import Meter
 from clew.gateway.places import Place
 from clew.gateway.sessions import Resolved
+from clew.journal.writer import JournalWriter
 from clew.wire.heads import ResponseHead
 from clew.wire.listener import ServerRequest
 from clew.wire.relay import Ending, EndingKind
@@ -50,10 +51,11 @@ class Attempt:
         "flags",
         "head_us",
         "intent",
+        "is_settled",
         "overhead_us",
         "place",
         "request",
-        "route",
+        "routed",
         "session",
     )
 
@@ -66,21 +68,22 @@ class Attempt:
         claim: Claim,
         session: Resolved,
         api: Api | None,
-        route: Route,
+        routed: Routed,
         place: Place,
-        billing: str,
         model: str,
     ) -> None:
         self.request = request
         self.claim = claim
         self.session = session
         self.api = api
-        self.route = route
+        self.routed = routed
+        self.is_settled = False
         self.place = place
         self.flags: list[str] = []
         self.head_us: int | None = None
         self.overhead_us = clock_us() - request.received_us
         known = session.known
+        route = routed.route
         head = request.head
         self.intent = Dispatched(
             request_id=request_id,
@@ -102,7 +105,7 @@ class Attempt:
             worker=place.worker,
             model=model,
             request_bytes=head.framing.length or request.request_bytes,
-            billing=billing,
+            billing=routed.billing,
             flags=claim.flags + session.flags,
             parent=known.parent if known else None,
             root=known.root if known else None,
@@ -110,18 +113,21 @@ class Attempt:
         )
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count the request among those its worker runs."""
+    def running(self, journal: JournalWriter) -> Iterator[None]:
+        """Count the request among those its worker runs; settle it whatever happens."""
         load = self.place.load
-        if load is None:
-            yield
-            return
-        load.in_flight += 1
-        load.placed += 1
+        if load is not None:
+            load.in_flight += 1
+            load.placed += 1
         try:
             yield
+        except BaseException:
+            if not self.is_settled:
+                journal.settle(self.outcome(Reading(), status=0, error="internal"))
+            raise
         finally:
-            load.in_flight -= 1
+            if load is not None:
+                load.in_flight -= 1
 
     def outcome_of(self, response: ResponseHead, ending: Ending, meter: Meter) -> Settled:
         """The outcome of an attempt that got a response, however that ended."""
@@ -158,6 +164,7 @@ class Attempt:
         transport: str = "",
     ) -> Settled:
         """The outcome as read now; an answer without usage is estimated and says so."""
+        self.is_settled = True
         error = error or reading.error
         usage, is_estimated = reading.usage, reading.is_usage_estimated
         if usage is None and self._is_metered(status, error, reading):

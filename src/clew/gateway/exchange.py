@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 
 from clew.core.apis.port import Api
-from clew.core.apis.table import api_for
-from clew.core.billing import billing_of
 from clew.core.claim import Claim, Principal
 from clew.core.errors import ClewError
-from clew.core.identity import identify, identify_with_body
-from clew.core.routing import choose_route, needs_model, without_name
-from clew.core.translate import Outgoing, upstream_fields
+from clew.core.identity import identify_with_body
+from clew.core.routing import without_name
+from clew.core.translate import NOBODY, Outgoing
 from clew.gateway.answers import error_answer, identity_fields, response_head
 from clew.gateway.attempt import Attempt, model_hint
+from clew.gateway.decision import Decision, decide, route_to
 from clew.gateway.meter import NOTHING_READ, Meter
 from clew.gateway.parts import Parts
 from clew.gateway.sessions import UNATTRIBUTED, Resolved
@@ -36,8 +35,6 @@ IDENTITY_BODY_BYTES = 4 * 1024 * 1024
 """Bodies up to this are read where the headers name no session; larger ones are flagged."""
 DRAIN_S = 600.0
 """How long ``metering.on_disconnect="drain"`` reads on for a client that has gone."""
-FRAMING_FIELDS = frozenset({b"content-length", b"expect"})
-"""Written anew where Clew has read the body, and answered here."""
 SWITCHING_PROTOCOLS = 101
 UPGRADE_FIELDS = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
@@ -69,33 +66,29 @@ class Exchange:
 
     async def _carry(self, parts: Parts, request: ServerRequest, request_id: str) -> None:
         head = request.head
-        target_path = head.target.partition(b"?")[0]
         principal = parts.gate.admit(head.headers)
-        if await parts.local.answer(request, target_path):
+        if await parts.local.answer(request, head.target.partition(b"?")[0]):
             return
         if head.upgrade and parts.config.websocket.mode == "refuse":
             raise ClewError("websocket_unsupported")
-        path = without_name(target_path)
-        api = api_for(head.method, path)
-        claim, body, model = await _identify(parts, request, path, api)
-        session = await _resolve(parts, request, principal, claim, api)
-        route = choose_route(parts.routes, head.method, head.target, head.headers, model)
-        place = parts.places.choose(route, request_id)
-        billing = billing_of(route.vendor, route.kind, head.headers, has_own_key=route.has_own_key)
+        decision = decide(parts, head)
+        claim, body, model = await _identify(parts, request, decision)
+        session = await _resolve(parts, request, principal, claim, decision.api)
+        routed = decision.routed or route_to(parts, head, model)
+        place = parts.places.choose(routed.route, request_id)
         attempt = Attempt(
             request=request,
             request_id=request_id,
             principal=principal,
             claim=claim,
             session=session,
-            api=api,
-            route=route,
+            api=decision.api,
+            routed=routed,
             place=place,
-            billing=billing,
             model=model,
         )
         parts.journal.dispatch(attempt.intent)
-        with attempt.counted():
+        with attempt.running(parts.journal):
             await _relay(parts, attempt, body)
 
     async def _refuse(self, request: ServerRequest, error: ClewError, request_id: str) -> None:
@@ -110,25 +103,25 @@ class Exchange:
 
 
 async def _identify(
-    parts: Parts, request: ServerRequest, path: bytes, api: Api | None
+    parts: Parts, request: ServerRequest, decision: Decision
 ) -> tuple[Claim, bytes | None, str]:
     """The claim, the body where it had to be read, and the model as far as it is known.
 
     A body is read only where the headers name no durable thread or the route wants the model.
     """
-    headers = request.head.headers
-    claim = identify(headers, parts.clients, path)
+    claim, api = decision.claim, decision.api
     if api is None:
         return claim, None, ""
     is_wanted = not claim.names_durable_thread
-    if not is_wanted and not needs_model(parts.routes, request.head.target):
+    if not is_wanted and decision.routed is not None:
         return claim, None, model_hint(request.body_prefix)
     body = await request.read_body(IDENTITY_BODY_BYTES)
     if body is None:
         return claim.flagged("body_not_read"), None, model_hint(request.body_prefix)
     if is_wanted:
-        claim = identify_with_body(claim, headers, path, body, parts.clients)
-    return claim, body, api.request_facts(path, body).model
+        headers = request.head.headers
+        claim = identify_with_body(claim, headers, decision.path, body, parts.clients)
+    return claim, body, api.request_facts(decision.path, body).model
 
 
 async def _resolve(
@@ -193,15 +186,11 @@ def _upstream_head(attempt: Attempt, body: bytes | None) -> bytes:
     """The request's head as the upstream gets it."""
     head: RequestHead = attempt.request.head
     place = attempt.place
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, place.target)]
-    lines += upstream_fields(
-        head.names,
-        head.headers,
-        place.policy,
-        place.host,
-        outgoing=_outgoing(attempt),
-        without=FRAMING_FIELDS,
-    )
+    lines = [
+        b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (head.method, place.target, place.host),
+        attempt.routed.fields,
+        *place.policy.additions(_outgoing(attempt)),
+    ]
     if head.framing.kind is FramingKind.CHUNKED and body is None:
         lines.append(b"transfer-encoding: chunked\r\n")
     elif head.framing.kind is not FramingKind.NONE:
@@ -217,7 +206,7 @@ def _outgoing(attempt: Attempt) -> Outgoing:
     """The identity that ``identity_out`` may pass on."""
     known = attempt.session.known
     if known is None:
-        return Outgoing()
+        return NOBODY
     return Outgoing(known.session_id, known.parent_id, attempt.claim.final)
 
 

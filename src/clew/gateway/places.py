@@ -60,6 +60,10 @@ class Places:
             if upstream.workers
         }
 
+    def policy(self, route: Route) -> HeaderPolicy:
+        """What the route's upstream gets of a request's headers."""
+        return self._policies[route.name]
+
     def choose(self, route: Route, request_id: str) -> Place:
         """The place for a request. Identity is passive: nothing of the session is seen here."""
         policy = self._policies[route.name]

@@ -17,8 +17,8 @@ from clew.core.session import derive_key
 from clew.keeper.link import KeeperAway, KeeperLink
 from clew.keeper.protocol import Known
 
-GENERATION_ALIASES: Final = 50_000
-"""Aliases a cache generation holds; two generations bound the cache at about 60 MiB."""
+GENERATION_ALIASES: Final = 20_000
+"""Aliases a cache generation holds; two generations bound the cache at about 30 MiB."""
 
 AliasKey = tuple[Principal, str, str]
 

@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 from clew.wire.faults import ClientGone, WireError
-from clew.wire.heads import check_partial, parse_request_head
+from clew.wire.heads import check_partial
 from clew.wire.limits import LINGER_BYTES, LINGER_S, WRITE_HIGH_BYTES, Limits
+from clew.wire.memo import HeadMemo
 from clew.wire.request import Receive, ServerRequest
 from clew.wire.timers import TimerWheel
 
@@ -32,6 +33,7 @@ class House(Protocol):
     refuse: Callable[[WireError], bytes]
     limits: Limits
     timers: TimerWheel
+    heads: HeadMemo
     is_draining: bool
     in_flight: int
 
@@ -233,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, data: bytes, end: int) -> None:
         has_more = len(data) > end
         try:
-            head = parse_request_head(data[:end] if has_more else data, self.limits)
+            head = self._house.heads.parse(data[:end] if has_more else data, self.limits)
         except WireError as error:
             self._refuse(error)
             return

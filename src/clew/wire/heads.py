@@ -22,6 +22,7 @@ __all__ = [
     "HOP_BY_HOP",
     "Framing",
     "FramingKind",
+    "HeadShape",
     "RequestHead",
     "ResponseHead",
     "WireError",
@@ -93,6 +94,18 @@ CHUNKED: Final = Framing(FramingKind.CHUNKED)
 UNTIL_CLOSE: Final = Framing(FramingKind.CLOSE)
 
 
+class HeadShape:
+    """What equal heads share: the place of their length, and what was concluded from them."""
+
+    __slots__ = ("decision", "length_index")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        names = [name for name, _ in headers]
+        self.length_index = names.index(b"content-length") if b"content-length" in names else -1
+        self.decision: object = None
+        """The handler's own; the wire never looks at it."""
+
+
 class RequestHead(msgspec.Struct, frozen=True):
     """A request's head, checked. An absolute-form target is reduced to its origin form."""
 
@@ -109,8 +122,9 @@ class RequestHead(msgspec.Struct, frozen=True):
     expects_continue: bool
     upgrade: bool
     """Asks for a websocket."""
-    connection: frozenset[bytes] = frozenset()
+    connection: frozenset[bytes]
     """The lower-cased options Connection lists."""
+    shape: HeadShape
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a lower-case name."""
@@ -205,6 +219,7 @@ def parse_request_head(block: bytes, limits: Limits) -> RequestHead:
         version == 1 and _expects_continue(roles),
         method == b"GET" and b"upgrade" in options and _is_websocket(roles),
         options,
+        HeadShape(headers),
     )
 
 

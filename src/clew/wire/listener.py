@@ -9,6 +9,7 @@ from collections.abc import Callable
 from clew.wire.connection import ClientConnection, Handler
 from clew.wire.faults import ClientGone, WireError
 from clew.wire.limits import Limits
+from clew.wire.memo import HeadMemo
 from clew.wire.request import ServerRequest
 from clew.wire.timers import TimerWheel
 
@@ -36,6 +37,7 @@ class Listener:
         self.refuse = refuse
         self.limits = limits
         self.timers = timers
+        self.heads = HeadMemo()
         self.is_draining = False
         self.in_flight = 0
         """Requests whose handler runs."""

@@ -75,11 +75,11 @@ class Pool:
                 connection.close()
 
     async def close(self) -> None:
-        """Close every connection, also those in use."""
+        """Close every connection; those in use end for their requests as a dead upstream's."""
         self._is_closed = True
         self._idle.clear()
         for connection in tuple(self._open):
-            connection.abort()
+            connection.lose()
 
     def give_back(self, connection: UpstreamConnection, keep_s: float | None) -> None:
         """Keep it for the next request, or close it where there are enough."""
@@ -130,7 +130,8 @@ class Pool:
             raise ConnectTimeout(f"{origin.host}:{origin.port} did not connect in time") from None
         finally:
             timer.drop()
-        self._open.add(connection)
+        if not connection.is_ended:
+            self._open.add(connection)
         return connection
 
     def _make(self, origin: Origin, forward_fields: bytes | None) -> UpstreamConnection:

@@ -25,7 +25,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
 from clew.wire.bodies import body_reader
-from clew.wire.faults import WireError
+from clew.wire.faults import UpstreamFault, WireError
 from clew.wire.heads import FramingKind, ResponseHead
 from clew.wire.request import ServerRequest, clock_us
 
@@ -475,12 +475,12 @@ async def drain_upstream(
 
     ``ending`` is the relay's (kind ``client_gone``), or None where the client went before it
     (then `UpstreamConnection.await_head` first). ``limit_s`` bounds the time. The upstream goes
-    back to the pool where it may.
+    back to the pool where it may. Raises UpstreamFault where the connection is closed already.
     """
     if ending is None:
         request = upstream.request
         if request is None:
-            raise RuntimeError("nothing to drain")
+            raise UpstreamFault("upstream_protocol", "its connection is closed", sent=True)
         relay = Relay(upstream, request, tap)
         request.detach(upstream)
     else:

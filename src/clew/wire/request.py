@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from clew.wire.bodies import body_reader
 from clew.wire.faults import ClientGone, WireError
-from clew.wire.heads import RequestHead
+from clew.wire.heads import FramingKind, RequestHead
 from clew.wire.limits import DRAIN_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -228,6 +228,13 @@ class ServerRequest:
     def partner(self) -> Partner | None:
         """Who is told of the client now."""
         return self._partner
+
+    def take_whole(self) -> bytes | None:
+        """The body where it came whole with its length: it leaves in one write with the head."""
+        if not self.is_complete or self.head.framing.kind is not FramingKind.LENGTH:
+            return None
+        body, self._body = bytes(self._body), b""
+        return body
 
     def start_upload(self, upload: Upload) -> None:
         """Hand the body on: what is held at once, the rest as it arrives."""

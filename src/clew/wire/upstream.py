@@ -154,8 +154,6 @@ class UpstreamConnection(asyncio.Protocol):
         `await_head` or `abort` decide.
         """
         self._check(request)
-        if body is None and request is not None:
-            request.check_length()
         self._start(head, request, timeouts)
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         self._write_request(head, request, body)
@@ -179,6 +177,8 @@ class UpstreamConnection(asyncio.Protocol):
         """After ClientGone from `send`: wait on for the head, to drain. Raises UpstreamFault."""
         if self._response is not None:
             return self._response
+        if self._request is None:
+            raise UpstreamFault(_PROTOCOL, "nothing was sent", sent=False)
         if self._is_uploading or self._is_ended:
             self.abort()
             raise UpstreamFault(_PROTOCOL, "the request will never be complete", sent=True)
@@ -195,6 +195,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.timer.clear()
         self.transport.abort()
 
+    def lose(self) -> None:
+        """Close at once, and tell whoever works with it that it has ended."""
+        self._end(is_clean=False)
+        self.abort()
+
     @property
     def is_usable(self) -> bool:
         """Whether a request may be written: nothing has ended it and nothing unread waits.
@@ -207,6 +212,11 @@ class UpstreamConnection(asyncio.Protocol):
         return not self._poll.poll(0)
 
     # What the relay, the tunnel and the pool call.
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the connection is over."""
+        return self._is_ended
 
     @property
     def request(self) -> ServerRequest | None:
@@ -315,8 +325,13 @@ class UpstreamConnection(asyncio.Protocol):
     # Steps.
 
     def _check(self, request: ServerRequest | None) -> None:
-        if request is not None and request.is_disconnected:
-            raise ClientGone
+        """Refuse before a byte is written; a connection that is not at fault stays in the pool."""
+        try:
+            if request is not None:
+                request.check_length()
+        except (ClientGone, WireError):
+            self._owner.give_back(self, None)
+            raise
         if not self.is_usable:
             self.abort()
             raise UpstreamFault(
@@ -343,6 +358,8 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         if self._forward_fields is not None:
             head = self._absolute(head, self._forward_fields)
+        if body is None and request is not None:
+            body = request.take_whole()
         if body is None and request is not None and request.head.framing.has_body:
             self._is_uploading = True
             self._is_rechunking = request.head.framing.kind is FramingKind.CHUNKED

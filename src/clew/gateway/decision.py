@@ -1,0 +1,71 @@
+"""What follows from a request's head alone: API, claim, route, billing, the fields that go on.
+
+Nothing here looks at a clock, a session or a body, so equal heads give equal decisions: one is
+kept on the head's shape (`wire.memo`) for as long as the same parts are in use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clew.core.apis.port import Api
+from clew.core.apis.table import api_for
+from clew.core.billing import billing_of
+from clew.core.claim import Claim
+from clew.core.identity import identify
+from clew.core.routing import Route, choose_route, needs_model, without_name
+from clew.core.translate import kept_fields
+from clew.wire.heads import RequestHead
+
+if TYPE_CHECKING:
+    from clew.gateway.parts import Parts
+
+FRAMING_FIELDS = frozenset({b"content-length", b"expect"})
+"""Written anew for the upstream, and answered here."""
+
+
+class Routed(msgspec.Struct, frozen=True):
+    """Where a request goes and what of its head goes with it."""
+
+    route: Route
+    billing: str
+    fields: bytes
+    """The client's field lines as the upstream gets them."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Everything decided from one head."""
+
+    parts: Parts
+    path: bytes
+    """Without query and ``/u/NAME``."""
+    api: Api | None
+    claim: Claim
+    routed: Routed | None
+    """None where the route wants the model, which only the body tells."""
+
+
+def decide(parts: Parts, head: RequestHead) -> Decision:
+    """The decision for a head, remembered. Raises ClewError as `identify` and `choose_route`."""
+    known = head.shape.decision
+    if isinstance(known, Decision) and known.parts is parts:
+        return known
+    path = without_name(head.target.partition(b"?")[0])
+    api = api_for(head.method, path)
+    claim = identify(head.headers, parts.clients, path)
+    is_open = api is not None and needs_model(parts.routes, head.target)
+    routed = None if is_open else route_to(parts, head, "")
+    decision = Decision(parts, path, api, claim, routed)
+    head.shape.decision = decision
+    return decision
+
+
+def route_to(parts: Parts, head: RequestHead, model: str) -> Routed:
+    """The route for a model (empty: none is known)."""
+    route = choose_route(parts.routes, head.method, head.target, head.headers, model)
+    billing = billing_of(route.vendor, route.kind, head.headers, has_own_key=route.has_own_key)
+    policy = parts.places.policy(route)
+    kept = kept_fields(head.names, head.headers, policy, FRAMING_FIELDS)
+    return Routed(route, billing, b"".join(kept))
