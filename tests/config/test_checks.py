@@ -67,6 +67,10 @@ REFUSED = [
         '[auth]\nmode = "credential"\n[claims]\nstore = "etcd:http://127.0.0.1:1"\n',
         "auth.secret_env: CLEW_SECRET is not set",
     ),
+    (
+        f'[auth]\nmode = "credential"\n{UPSTREAM}api_key_env = "KEY"\n',
+        "upstream[0].api_key_env: with auth.mode",
+    ),
     ('[claims]\nstore = "redis"\n', "claims.store: must be memory"),
     ('[store]\nurl = "mysql://u:secret@h"\n', "store.url: must be empty"),
     (f'{UPSTREAM}discovery = "dns"\n', "upstream[0].discovery: must be static"),
@@ -94,8 +98,6 @@ def test_an_impossible_configuration_is_refused(text: str, said: str, tmp_path: 
 
 
 LATER = [
-    '[auth]\nmode = "keys"\n',
-    '[auth]\nmode = "credential"\n',
     '[sessions]\nresume = "recency"\n',
     f'{UPSTREAM}[upstream.affinity]\nttl = "1h"\n',
     f'{ENGINE}discovery = "file:/x"\n',

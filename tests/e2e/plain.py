@@ -189,7 +189,9 @@ async def read_request(reader: asyncio.StreamReader, host: str = "") -> Received
         return None
     lines = head.decode("latin-1").split("\r\n")[:-2]
     method, target, _ = lines[0].split(" ")
-    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+    headers = [
+        (name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])
+    ]
     named = {name.lower(): value for name, value in headers}
     if "chunked" in named.get("transfer-encoding", ""):
         body = b""
@@ -210,7 +212,7 @@ def upstream(script: Script = answer_ok, tls: ssl.SSLContext | None = None) -> I
     server = loop.run_until_complete(
         asyncio.start_server(found.serve, "127.0.0.1", 0, limit=1 << 20, backlog=2048)
     )
-    found.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:

@@ -117,7 +117,9 @@ def test_ids_first_seen_together_while_the_keeper_is_stopped_are_one_session(
     os.kill(keeper, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(4) as pool:
-            waiting = [pool.submit(call, installation, named(f"together-{n % 2}")) for n in range(4)]
+            waiting = [
+                pool.submit(call, installation, named(f"together-{n % 2}")) for n in range(4)
+            ]
         during = [answer.result() for answer in waiting]
     finally:
         os.kill(keeper, signal.SIGCONT)

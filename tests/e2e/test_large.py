@@ -8,7 +8,6 @@ import json
 import resource
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -39,12 +38,16 @@ url = "{simulator}"
 MIB = 1024 * 1024
 MEMORY_BYTES = 32 * MIB
 STREAM_BYTES = 100 * MIB
-EVENT = b"data: " + json.dumps(
-    {"choices": [{"index": 0, "delta": {"content": "x" * 8000}}]}
-).encode() + b"\n\n"
+EVENT = (
+    b"data: "
+    + json.dumps({"choices": [{"index": 0, "delta": {"content": "x" * 8000}}]}).encode()
+    + b"\n\n"
+)
 STREAMS = 1000
 FILES_NEEDED = 2 * STREAMS + 500
-SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 
 
 class Provider:
@@ -125,7 +128,13 @@ def installation(
     configuration = CONFIGURATION.format(own=own.url, simulator=simulator.url)
     with Installation(tmp_path_factory.mktemp("large"), configuration) as running:
         # Once through everything, so that growth is not the first use of code.
-        ask(running.gateway.url, "POST", "/v1/chat/completions", [("X-Test-Bytes", "1000000")], b"{}")
+        ask(
+            running.gateway.url,
+            "POST",
+            "/v1/chat/completions",
+            [("X-Test-Bytes", "1000000")],
+            b"{}",
+        )
         yield running
 
 

@@ -105,7 +105,7 @@ def test_a_malformed_head_opens_no_connection_to_the_upstream(
 
 
 def test_the_valid_twins_pass(gateway: Gateway, recorder: Upstream) -> None:
-    """Requests that differ from malformed ones by one byte are forwarded with exactly their body."""
+    """Requests one byte away from malformed ones are forwarded with exactly their body."""
     passed = [case for case in cases("accepted") if _is_routable(case["raw"])]
     for case in passed:
         recorder.received.clear()

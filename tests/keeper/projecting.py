@@ -110,11 +110,10 @@ class House:
         found: dict[str, list[tuple[Any, ...]]] = {}
         with self.engine.connect() as connection:
             for table in metadata.sorted_tables:
-                if table.name in ("journal_positions", "open_attempts"):
+                if table.name in ("journal_positions", "open_attempts", "landing"):
                     continue
-                columns = [
-                    column for column in table.c if column.name != "id" or table.name == "sessions"
-                ]
+                hanging = {"landed"} if table.name == "sessions" else {"landed", "id"}
+                columns = [column for column in table.c if column.name not in hanging]
                 rows = connection.execute(sa.select(*columns))
                 found[table.name] = sorted(map(repr, rows))
         return found
@@ -133,6 +132,7 @@ class CrashingStore:
         self.open_attempts = store.open_attempts
         self.positions = store.positions
         self.forget_journals = store.forget_journals
+        self.prune = store.prune
 
     def count(self) -> None:
         """One step nearer to the end."""

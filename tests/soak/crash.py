@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -34,6 +36,7 @@ SIMULATOR_FLAGS: Final = ("--tokens-per-second", "400", "--reply-tokens", "24")
 CLIENTS: Final = 12
 SESSIONS: Final = 40
 PATHS: Final = ("/v1/messages", "/v1/chat/completions", "/v1/responses")
+PAUSE_S: Final = 1.5
 LEAVE_S: Final = 5.0
 """Children of a killed supervisor are gone after this."""
 
@@ -44,6 +47,8 @@ class Sent:
 
     answer: Answer | None = None
     """None: no connection, or not asked to the end."""
+    session_id: str = ""
+    """The canonical id it carried; empty: none."""
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ class Load:
             tag = f"{self.prefix}{len(self.sent)}"
             sent = self.sent[tag] = Sent()
             try:
-                raw = await exchange(self.url, self._request(tag), patience_s=20)
+                raw = await exchange(self.url, self._request(tag, sent), patience_s=20)
             except OSError:
                 await asyncio.sleep(0.02)
                 continue
@@ -78,7 +83,7 @@ class Load:
             if not raw:
                 await asyncio.sleep(0.02)
 
-    def _request(self, tag: str) -> bytes:
+    def _request(self, tag: str, sent: Sent) -> bytes:
         path = self.rng.choice(PATHS)
         body: dict[str, Any] = {"model": "sim-model", "stream": self.rng.random() < 0.7}
         asked = [{"role": "user", "content": f"Tell me about {tag}, please."}]
@@ -87,7 +92,8 @@ class Load:
             body["max_tokens"] = 99
         headers = [("User-Agent", f"crash/{tag}"), ("Content-Type", "application/json")]
         if self.rng.random() < 0.9:
-            headers.append(("X-Dynamo-Session-ID", f"s{self.rng.randrange(SESSIONS)}"))
+            sent.session_id = f"s{self.rng.randrange(SESSIONS)}"
+            headers.append(("X-Dynamo-Session-ID", sent.session_id))
         address = self.url.removeprefix("http://")
         return request_bytes("POST", path, address, headers, json.dumps(body).encode())
 
@@ -121,11 +127,20 @@ def kill_supervisor(installation: Installation) -> None:
     )
 
 
+def pause_keeper(installation: Installation) -> None:
+    """The keeper stands still for longer than a gateway waits for it."""
+    pid = installation.pid("keeper")
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(PAUSE_S)
+    os.kill(pid, signal.SIGCONT)
+
+
 STRIKES: Final[tuple[Callable[[Installation], None], ...]] = (
     kill_gateway,
     kill_keeper,
     kill_everything,
     kill_supervisor,
+    pause_keeper,
 )
 
 
@@ -152,6 +167,8 @@ class Crash:
         self._rng = random.Random(seed)
         self._known: dict[str, dict[str, Any]] = {}
         """Client to record, of every round so far."""
+        self._sessions: dict[str, str] = {}
+        """Canonical id to the session it was first told to be."""
 
     def round(self, strike: Callable[[Installation], None]) -> None:
         """One round; what it violates is appended to the tally's faults."""
@@ -168,6 +185,7 @@ class Crash:
         name = f"round {self.tally.rounds} ({strike.__name__})"
         self.tally.faults += [f"{name}: {fault}" for fault in judge(load, received, records)]
         self.tally.faults += [f"{name}: {fault}" for fault in self._changed(records)]
+        self.tally.faults += [f"{name}: {fault}" for fault in self._moved(load, records)]
         mine = [found[0] for tag, found in records.items() if tag in load.sent]
         self.tally.rounds += 1
         self.tally.received += received.total()
@@ -191,6 +209,19 @@ class Crash:
             if record["state"] == "settled" and records.get(tag) != [record]
         ]
         self._known |= {tag: found[0] for tag, found in records.items()}
+        return faults
+
+    def _moved(self, load: Load, records: dict[str, list[dict[str, Any]]]) -> list[str]:
+        """One id is one session, for every answer and every record, whatever was killed."""
+        faults = []
+        for tag, sent in load.sent.items():
+            found = [record["session"] for record in records.get(tag, [])]
+            if sent.answer is not None and _is_answered(sent.answer):
+                found.append(sent.answer.get("x-clew-session"))
+            for session in found:
+                known = self._sessions.setdefault(sent.session_id, session) if session else None
+                if session != known or bool(session) != bool(sent.session_id):
+                    faults.append(f"{tag}: {sent.session_id!r} was {known} and now is {session}")
         return faults
 
 
@@ -252,12 +283,12 @@ def main() -> int:
 
 
 def _summary(tally: Tally) -> str:
-    lines = [
+    figures = (
         f"{tally.rounds} kills: {tally.received} requests received, {tally.records} records, "
         f"{tally.unsettled} of them unsettled, {tally.answered} answered whole, "
         f"longest round {tally.longest_round_s:.1f} s, {len(tally.faults)} violations"
-    ]
-    return "\n".join(lines + tally.faults[:20])
+    )
+    return "\n".join([figures, *tally.faults[:20]])
 
 
 if __name__ == "__main__":

@@ -19,18 +19,18 @@ class Filling:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
-        schema.metadata.create_all(self._engine)
+        self.engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+        schema.metadata.create_all(self.engine)
 
     def put(self, table: sa.Table, *rows: dict[str, Any]) -> None:
         """Insert rows as they are."""
-        with self._engine.begin() as link:
+        with self.engine.begin() as link:
             for row in rows:
                 link.execute(sa.insert(table).values(**row))
 
     def change(self, statement: sa.Update | sa.Delete) -> None:
         """Run one statement."""
-        with self._engine.begin() as link:
+        with self.engine.begin() as link:
             link.execute(statement)
 
     def session(self, key: str, **columns: Any) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from tests.store.reads_rows import NANO, NOW_NS, Filling
 
 from clew.config.schema import Config
+from clew.core.errors import ClewError
+from clew.keeper.commands import run_command
+from clew.keeper.link import KeeperAway
+from clew.keeper.protocol import Command, decode_from_keeper, decode_to_keeper, encode
+from clew.keeper.reach import Reach
+from clew.keeper.server import KeeperServer
 from clew.process.launch import Launch
 from clew.store.reads_engine import open_for_reading
 from clew.web.app import build_app
@@ -21,6 +30,39 @@ from clew.web.freshness import Freshness
 TOKEN = "the-admin-token"
 BASE = "http://127.0.0.1:2540"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+class Direct:
+    """Writes at once, where the keeper has a thread for it."""
+
+    async def write(self, work: Callable[[], Any]) -> Any:
+        """As `keeper.running.Running.write`."""
+        return work()
+
+    def announce(self, changed: object) -> None:
+        """Nobody is connected who would hear of it."""
+
+    async def request_pass(self) -> None:
+        """There are no journals."""
+
+
+class KeeperInHand:
+    """The keeper's commands on a store filled by hand; no gateway is connected to it."""
+
+    def __init__(
+        self, reading: sa.Engine, filling: Filling, secret: bytes, now_ns: Callable[[], int]
+    ) -> None:
+        self.server = KeeperServer(reading, secret)
+        self._reach = Reach(self.server, Direct(), filling.engine, secret, now_ns)
+        self._numbers = itertools.count(1)
+
+    async def command(self, name: str, arguments: dict[str, Any]) -> Any:
+        """As `keeper.link.KeeperLink.command`."""
+        sent = decode_to_keeper(encode(Command(next(self._numbers), name, arguments)))
+        result = decode_from_keeper(encode(await run_command(self._reach, sent)))
+        if not result.ok:
+            raise ClewError(result.error, result.detail)
+        return result.value
 
 
 class House:
@@ -42,8 +84,20 @@ class House:
             gateway_url="http://127.0.0.1:2539",
         )
         self._engine = open_for_reading("", data)
-        self.desk = Desk(self.launch, self._engine, Freshness(self._barrier), lambda: self.now_ns)
+        self.keeper = KeeperInHand(self._engine, self.filling, self.launch.secret, self.clock)
+        self.desk = Desk(
+            self.launch, self._engine, Freshness(self._barrier), self.clock, self._command
+        )
         self.app: ASGIApp = build_app(self.desk)
+
+    def clock(self) -> int:
+        """The present, as everybody here sees it."""
+        return self.now_ns
+
+    async def _command(self, name: str, arguments: dict[str, Any]) -> Any:
+        if self.is_keeper_away:
+            raise KeeperAway
+        return await self.keeper.command(name, arguments)
 
     async def _barrier(self) -> None:
         self.barriers += 1

@@ -8,6 +8,7 @@ import pytest
 
 from clew.store.reads_shapes import EventView, Record, Session, Totals, UsageRow
 from clew.web.api import ROUTES
+from clew.web.keys import IssuedKey, KeyRequest, RotateRequest
 from clew.web.metrics import names
 from clew.web.openapi import document
 
@@ -35,7 +36,9 @@ def test_every_route_that_is_served_is_in_the_description() -> None:
     assert {route.path.split("/{")[0] for route in ROUTES} == described
 
 
-@pytest.mark.parametrize("shape", [Session, Record, EventView, UsageRow, Totals])
+@pytest.mark.parametrize(
+    "shape", [Session, Record, EventView, UsageRow, Totals, IssuedKey, KeyRequest, RotateRequest]
+)
 def test_every_field_is_documented(shape: type) -> None:
     """Field by field."""
     text = (DOCS / "admin-api.md").read_text()
@@ -48,7 +51,10 @@ def test_every_parameter_is_documented() -> None:
     """Parameter by parameter."""
     text = (DOCS / "admin-api.md").read_text()
     rows = [
-        row for path in document()["paths"].values() for row in path["get"].get("parameters", ())
+        row
+        for path in document()["paths"].values()
+        for operation in path.values()
+        for row in operation.get("parameters", ())
     ]
 
     assert [row["name"] for row in rows if f"`{row['name']}`" not in text] == []

@@ -1,4 +1,4 @@
-"""Reads a running gateway's admin API (`docs/admin-api.md`).
+"""Calls a running gateway's admin API (`docs/admin-api.md`).
 
 The token in the data directory belongs to this machine's gateway: it is sent to loopback and to
 the configured address, never to another host named on the command line.
@@ -7,6 +7,7 @@ the configured address, never to another host named on the command line.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -76,19 +77,25 @@ class AdminPort:
 
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
         """The decoded answer of a route."""
-        response = self._fetch(path, params)
-        if response.status_code == 404:
-            raise AdminError(_message(response) or "no such session or path")
+        response = self._fetch("GET", path, params)
         self.is_stale = "x-clew-stale" in response.headers
         self.is_truncated = "x-clew-truncated" in response.headers
-        try:
-            return response.json()
-        except ValueError:
-            raise AdminError(f"{self.place.url} is not Clew's admin port") from None
+        return self._decoded(response)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The decoded answer of a verb."""
+        return self._decoded(self._fetch("POST", path, None, body))
+
+    def stream(
+        self, path: str, headers: Mapping[str, str], silence_s: float
+    ) -> AbstractContextManager[httpx.Response]:
+        """A route that goes on sending; raises httpx.HTTPError, also after such a silence."""
+        timeout = httpx.Timeout(TIMEOUT_S, read=silence_s)
+        return self._client.stream("GET", path, headers=dict(headers), timeout=timeout)
 
     def get_text(self, path: str, params: Mapping[str, str | int] | None = None) -> str:
         """The answer of a route that is not JSON."""
-        return self._fetch(path, params).text
+        return self._fetch("GET", path, params).text
 
     def pages(self, path: str, params: Mapping[str, str | int], limit: int) -> Iterator[Any]:
         """Items of a paged list, at most ``limit``."""
@@ -122,9 +129,23 @@ class AdminPort:
         page = self.get("/api/v1/sessions", {"q": wanted, "limit": MAX_CANDIDATES})
         return [item for item in page.get("items", []) if _begins(item, wanted)]
 
-    def _fetch(self, path: str, params: Mapping[str, str | int] | None) -> httpx.Response:
+    def _decoded(self, response: httpx.Response) -> Any:
+        if response.status_code == 404:
+            raise AdminError(_message(response) or "no such session or path")
         try:
-            response = self._client.get(path, params=params)
+            return response.json()
+        except ValueError:
+            raise AdminError(f"{self.place.url} is not Clew's admin port") from None
+
+    def _fetch(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        body: Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, params=params, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise AdminError(
                 f"no gateway answers at {self.place.url}; start one with `clew serve`"

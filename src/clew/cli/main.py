@@ -12,12 +12,14 @@ from clew.cli.clients import clients
 from clew.cli.configuration import config
 from clew.cli.doctor import doctor
 from clew.cli.explain import explain
+from clew.cli.keys import keys
 from clew.cli.lab import demo, sim
 from clew.cli.options import Refusal
 from clew.cli.serve import serve
 from clew.cli.sessions import sessions, show, tree
 from clew.cli.tail import tail
 from clew.cli.usage import usage
+from clew.cli.verbs import close, forget, merge, split
 
 EPILOG: Final = """\b
 Examples:
@@ -52,9 +54,14 @@ for _command in (
     show,
     tree,
     tail,
+    close,
+    merge,
+    split,
+    forget,
     usage,
     explain,
     clients,
+    keys,
     config,
     doctor,
 ):

@@ -49,6 +49,13 @@ def kept_data(config: Config) -> tuple[Kept, ...]:
             "stop Clew and delete the file",
         ),
         Kept(
+            "gateway keys",
+            config.store.url or str(data / "clew.db"),
+            "a keyed hash of each, whose it is, team, project, tags, times; never the key",
+            "until removed",
+            "stop Clew and delete the file; `clew keys revoke` ends one",
+        ),
+        Kept(
             "journal",
             str(data / "journal"),
             "the same facts as they happened, before they reach the store",
@@ -65,9 +72,9 @@ def kept_data(config: Config) -> tuple[Kept, ...]:
         Kept(
             "secret",
             str(data / "secret"),
-            "32 random bytes that session ids derive from",
+            "32 random bytes that session ids derive from and gateway keys are hashed with",
             "until removed",
-            "delete the file; the same clients then get new Clew ids",
+            "delete the file; the same clients then get new Clew ids, and gateway keys end",
         ),
         Kept(
             "admin token",

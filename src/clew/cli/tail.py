@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from clew.cli.admin import AdminPort, session_path
+from clew.cli.live import NoLiveError, follow_live
 from clew.cli.options import View, view_options
 from clew.cli.text import count, local_time, safe, say, say_json, share, shortened, usd
 
@@ -47,17 +48,23 @@ class Follower:
             found += self._new_records(session["id"])
         return sorted(found, key=lambda record: str(record.get("received_at")))
 
+    def is_new(self, record: dict[str, Any]) -> bool:
+        """Whether a call was not found yet; it counts as found from now on."""
+        key = _key(record)
+        if key in self._seen:
+            return False
+        _keep(self._seen, key, None)
+        return True
+
     def _new_records(self, session: str) -> list[dict[str, Any]]:
         path = session_path(session, "/requests")
         page = self._port.get(path, {"order": "desc", "limit": POLLED_CALLS})
-        fresh: list[dict[str, Any]] = []
-        for record in page["items"]:
-            # An unsettled call that is settled late is worth a second line.
-            key = (record["request_id"], record["attempt"], record.get("state"))
-            if key not in self._seen:
-                _keep(self._seen, key, None)
-                fresh.append(record)
-        return fresh
+        return [record for record in page["items"] if self.is_new(record)]
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """An unsettled call that is settled late is worth a second line."""
+    return record["request_id"], record["attempt"], record.get("state")
 
 
 def _keep(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
@@ -73,7 +80,11 @@ def _keep(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
 )
 @click.option("--no-follow", is_flag=True, help="Print the past calls and end.")
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds."
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between looks, where the gateway cannot tell by itself.",
 )
 @view_options
 def tail(view: View, lines: int, no_follow: bool, interval: float) -> None:
@@ -81,10 +92,31 @@ def tail(view: View, lines: int, no_follow: bool, interval: float) -> None:
     _, port = view.open()
     with port:
         follower = Follower(port)
-        past = follower.poll()
-        _print(past[max(len(past) - lines, 0) :], view.as_json)
-        if not no_follow:
+        if no_follow:
+            _print_past(follower, lines, view.as_json)
+            return
+        try:
+            _follow_live(port, follower, lines, view.as_json)
+        except NoLiveError:
+            _print_past(follower, lines, view.as_json)
             follow(follower, lambda: time.sleep(interval), as_json=view.as_json)
+
+
+def _follow_live(port: AdminPort, follower: Follower, lines: int, as_json: bool) -> None:
+    """The past once the stream has begun, so that nothing falls between; then what lands."""
+    try:
+        for record in follow_live(port):
+            if record is None:
+                _print_past(follower, lines, as_json)
+            elif follower.is_new(record):
+                _print([record], as_json)
+    except KeyboardInterrupt:
+        return
+
+
+def _print_past(follower: Follower, lines: int, as_json: bool) -> None:
+    past = follower.poll()
+    _print(past[max(len(past) - lines, 0) :], as_json)
 
 
 def follow(follower: Follower, wait: Callable[[], None], *, as_json: bool) -> None:

@@ -94,8 +94,6 @@ def _any_upstream(test: Callable[[Upstream], bool]) -> Callable[[Config], bool]:
 
 
 NOT_YET: Final = (
-    NotYet("auth.mode", lambda c: c.auth.mode == "keys", 'gateway keys (mode "keys")'),
-    NotYet("auth.mode", lambda c: c.auth.mode == "credential", 'mode "credential"'),
     NotYet("sessions.resume", lambda c: c.sessions.resume == "recency", 'resume "recency"'),
     NotYet("upstream.affinity.ttl", _any_upstream(lambda u: u.affinity.ttl > 0), "affinity"),
     NotYet("upstream.discovery", _any_upstream(lambda u: u.discovery != "static"), "discovery"),
@@ -341,6 +339,20 @@ def _auth_secret(config: Config, environ: Mapping[str, str]) -> Iterator[Finding
         )
 
 
+def _auth_by_upstream(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
+    """In mode credential the upstream is what verifies the client's key."""
+    if config.auth.mode != "credential":
+        return
+    for key, upstream in _upstreams(config):
+        name = "api_key_env" if upstream.api_key_env else "api_key_file"
+        if upstream.api_key_env or upstream.api_key_file:
+            yield Finding(
+                (f"{key}.{name}", "auth.mode"),
+                'with auth.mode "credential" the upstream verifies the client\'s key; one that is '
+                'called with Clew\'s own key would let anybody in: use auth.mode "keys"',
+            )
+
+
 def _places(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
     for key, pattern, text, expected in (
         ("claims.store", _CLAIMS, config.claims.store, "memory, file:/shared/dir, etcd:http://…"),
@@ -417,6 +429,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _clients,
     _admin_token,
     _auth_secret,
+    _auth_by_upstream,
     _places,
     _sinks,
     _rates,

@@ -63,6 +63,12 @@ class Dispatched(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     root: SessionKey | None = None
     source: str = ""
     """The source name the session was found by; empty: the claim's own, if it has one."""
+    forked_from: SessionKey | None = None
+    """The session this one was forked from, where the claim's own header does not say it."""
+    reason: str = ""
+    """Why the session was found so: a stable name of `core.resolve`."""
+    evidence: tuple[str, ...] = ()
+    """Hex digests of blocks that only the session found had shown."""
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s"):

@@ -42,6 +42,8 @@ class Session(msgspec.Struct, frozen=True):
     root: SessionKey | None = None
     is_closed: bool = False
     has_canonical: bool = False
+    families: frozenset[str] = frozenset()
+    """Families of which it has a durable thread id."""
     is_placeholder: bool = False
     """Named as a parent, never seen itself."""
 
@@ -78,6 +80,14 @@ class Found(msgspec.Struct, frozen=True):
     key: SessionKey | None = None
     session: Session | None = None
     source: str = ""
+    forked_from: SessionKey | None = None
+    parent: Session | None = None
+    """The parent where content alone tells it."""
+    is_side: bool = False
+    """A call about the session, not a turn of it: its own id names something else."""
+    is_other_thread: bool = False
+    """Not the thread that a tree-scoped id opened: content told it apart."""
+    evidence: tuple[str, ...] = ()
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -100,6 +110,12 @@ class Resolution(msgspec.Struct, frozen=True):
     parent_id: str = ""
     root: SessionKey | None = None
     forked_from: SessionKey | None = None
+    is_side: bool = False
+    is_unnamed: bool = False
+    """The request's own id does not name this session."""
+    is_child: bool = False
+    """Content names the parent: a subagent that sends no id."""
+    evidence: tuple[str, ...] = ()
     is_closed: bool = False
     alias_writes: tuple[Alias, ...] = ()
     """Ids of this request that name the session from now on and did not before."""
@@ -154,6 +170,13 @@ def _migrate(claim: Claim, knowledge: Knowledge) -> Found | str:
             continue
         if alias.source == CANONICAL and session.has_canonical:
             why = "has_canonical_already"
+            continue
+        if alias.family in session.families:
+            # One id a process beside one a thread: the shared one must not merge the threads.
+            why = "has_own_family_already"
+            continue
+        if session.is_closed:
+            why = "other_session_closed"  # a new id is how a closed session's client goes on
             continue
         return Found(Outcome.MIGRATED, "other_id_known", session.key, session, alias.source)
     return why
@@ -227,18 +250,22 @@ def _complete(
         return Resolution(found.outcome, found.reason, tried=tried)
     session = found.session
     flags: list[str] = []
-    parent, parent_id = _parent(claim, knowledge, key, session, flags)
-    writes = _alias_writes(claim, knowledge, found, flags)
+    parent, parent_id = _parent(claim, knowledge, found, key, flags)
+    writes = () if found.is_side else _alias_writes(claim, knowledge, found, flags)
     return Resolution(
         outcome=found.outcome,
         reason=found.reason,
         key=key,
-        session_id=_session_id(claim, key, session),
+        session_id=_session_id(claim, found, key),
         source=found.source,
         parent=parent,
         parent_id=parent_id,
         root=_root(claim, knowledge, key, session, parent),
-        forked_from=_name(knowledge, claim.forked_from),
+        forked_from=_name(knowledge, claim.forked_from) or found.forked_from,
+        is_side=found.is_side,
+        is_unnamed=_is_unnamed(claim, found),
+        is_child=found.parent is not None,
+        evidence=found.evidence,
         is_closed=session is not None and session.is_closed,
         alias_writes=writes,
         flags=tuple(flags),
@@ -246,10 +273,21 @@ def _complete(
     )
 
 
-def _session_id(claim: Claim, key: SessionKey, session: Session | None) -> str:
-    if session is not None:
-        return session.session_id
-    return claim.session.value if claim.session is not None else key
+def _session_id(claim: Claim, found: Found, key: SessionKey) -> str:
+    if found.session is not None:
+        return found.session.session_id
+    if claim.session is None or _is_unnamed(claim, found):
+        return key
+    return claim.session.value
+
+
+def _is_unnamed(claim: Claim, found: Found) -> bool:
+    """Whether the request's own id does not name the session found: a side call, another thread
+    of the tree that the id names."""
+    alias = claim.session
+    if alias is None:
+        return False
+    return found.is_side or (alias.scope is Scope.TREE and found.is_other_thread)
 
 
 def _name(knowledge: Knowledge, alias: Alias | None) -> SessionKey | None:
@@ -261,13 +299,10 @@ def _name(knowledge: Knowledge, alias: Alias | None) -> SessionKey | None:
 
 
 def _parent(
-    claim: Claim,
-    knowledge: Knowledge,
-    key: SessionKey,
-    session: Session | None,
-    flags: list[str],
+    claim: Claim, knowledge: Knowledge, found: Found, key: SessionKey, flags: list[str]
 ) -> tuple[SessionKey | None, str]:
     """The parent after this claim, with the external id it was claimed by."""
+    session = found.session
     claimed = _name(knowledge, claim.parent)
     claimed_id = claim.parent.value if claim.parent is not None else ""
     if claimed is None and claim.attach_to:
@@ -276,6 +311,8 @@ def _parent(
             flags.append("attach_unknown")
         else:
             claimed, claimed_id = attached.key, attached.session_id
+    if claimed is None and found.parent is not None:
+        claimed, claimed_id = found.parent.key, found.parent.session_id
     verdict = judge_parent(
         key,
         session.parent if session is not None else None,
@@ -319,7 +356,7 @@ def _alias_writes(
 ) -> tuple[Alias, ...]:
     """Ids to remember; two sessions claimed by one request are flagged, never merged."""
     strongest = claim.session
-    if strongest is None or found.source == RESPONSE_CHAIN:
+    if strongest is None or found.source == RESPONSE_CHAIN or _is_unnamed(claim, found):
         return ()
     writes: list[Alias] = []
     for alias in (strongest, *linked_others(claim)):

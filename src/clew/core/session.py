@@ -82,13 +82,40 @@ def state_at(
     return TRANSITIONS[State.OPEN, Happening.REQUESTED]
 
 
-def is_closing(*, final: bool, status: int, error: str) -> bool:
+def is_closing(
+    *, final: bool, status: int, error: str, client_disconnected: bool = False
+) -> bool:
     """Whether an exchange closes its session.
 
-    Final closes when a response was dispatched; an upstream's error leaves the session open for
-    the retry (`docs/identity.md`).
+    Final closes when a response was dispatched to its end; an upstream's error, and a client that
+    was gone before that end, leave the session open for the retry (`docs/sessions.md`).
     """
-    return final and not error and 200 <= status < 400
+    return final and not error and 200 <= status < 400 and not client_disconnected
+
+
+class Entry(StrEnum):
+    """How a request enters its session."""
+
+    OPEN = "open"
+    FLAGGED = "after_close"
+    """Served although the session is closed; the name is the record's flag."""
+    REFUSED = "refused"
+
+
+def enter(*, is_closed: bool, after_close: str, has_affinity: bool) -> Entry:
+    """Whether a request may use its session, by ``sessions.after_close``.
+
+    Unless that says ``reject`` or ``allow``: a closed session is refused where the upstream
+    binds sessions to workers, because its binding has ended.
+    """
+    if not is_closed:
+        return Entry.OPEN
+    is_refused = after_close == "reject" or (not after_close and has_affinity)
+    return Entry.REFUSED if is_refused else Entry.FLAGGED
+
+
+FORGOTTEN: Final = "forgotten"
+"""The close reason of a session whose names were erased: nothing may give it one again."""
 
 
 class Parentage(msgspec.Struct, frozen=True):

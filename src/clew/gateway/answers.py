@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from clew.core.apis.table import error_api
 from clew.core.errors import ClewError
+from clew.core.routing import without_name
 from clew.gateway.sessions import Resolved
 from clew.wire.heads import ResponseHead, WireError, end_to_end
 
@@ -32,7 +33,8 @@ def error_answer(
 def refuse_malformed(fault: WireError, request_id: str) -> bytes:
     """The whole response to bytes that are no request; the connection closes after it."""
     error = ClewError(fault.code, fault.detail)
-    status, headers, body = error_answer(error, b"", request_id)
+    path = without_name(fault.target.partition(b"?")[0])
+    status, headers, body = error_answer(error, path, request_id)
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()]
     lines += [b"%b: %b\r\n" % field for field in headers]
     lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))

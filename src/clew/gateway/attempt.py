@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from clew.core.apis.estimate import estimated_usage
-from clew.core.apis.port import Api, Reading
-from clew.core.claim import Claim, Kind, Principal
+from clew.core.apis.port import Reading
+from clew.core.claim import Claim, Kind
 from clew.core.events import Dispatched, Settled, Usage
-from clew.gateway.decision import Routed
+from clew.core.keys import Caller
+from clew.gateway.decision import Decision, Routed
 from clew.gateway.meter import Meter
 from clew.gateway.places import Place
 from clew.gateway.sessions import Resolved
@@ -64,10 +65,10 @@ class Attempt:
         *,
         request: ServerRequest,
         request_id: str,
-        principal: Principal,
+        caller: Caller,
         claim: Claim,
         session: Resolved,
-        api: Api | None,
+        decision: Decision,
         routed: Routed,
         place: Place,
         model: str,
@@ -75,6 +76,7 @@ class Attempt:
         self.request = request
         self.claim = claim
         self.session = session
+        api = decision.api
         self.api = api
         self.routed = routed
         self.is_settled = False
@@ -89,16 +91,16 @@ class Attempt:
             request_id=request_id,
             attempt=1,
             received_at_ns=request.received_at_ns,
-            principal=principal,
-            team="",
-            project="",
+            principal=caller.principal,
+            team=caller.team,
+            project=caller.project,
             session=known.key if known else None,
             session_id=known.session_id if known else "",
             resolution=session.resolution,
             claim=claim,
             transport="websocket" if head.upgrade else "http",
-            method=head.method.decode("latin-1"),
-            path=head.target.partition(b"?")[0].decode("latin-1"),
+            method=decision.method_text,
+            path=decision.path_text,
             upstream=route.name,
             vendor=route.vendor,
             api=api.name if api else "",
@@ -110,6 +112,9 @@ class Attempt:
             parent=known.parent if known else None,
             root=known.root if known else None,
             source=session.source,
+            forked_from=session.forked_from,
+            reason=session.reason,
+            evidence=session.evidence,
         )
 
     @contextmanager
@@ -140,6 +145,10 @@ class Attempt:
             is_complete = self.api is not None and self.api.name == "gemini"
         status = response.status
         error = ENDING_ERRORS[ending.kind] or ("upstream_error" if status >= 400 else "")
+        is_ended = ending.kind is EndingKind.COMPLETE
+        if is_ended and ending.is_close_delimited and not is_complete:
+            # Only the end of the connection says that it was whole, and a crash looks the same.
+            error = error or "upstream_protocol"
         return self.outcome(
             reading,
             status=status,

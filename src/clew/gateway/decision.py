@@ -41,6 +41,9 @@ class Decision(msgspec.Struct, frozen=True):
     parts: Parts
     path: bytes
     """Without query and ``/u/NAME``."""
+    method_text: str
+    path_text: str
+    """The client's path as the record shows it, without query."""
     api: Api | None
     claim: Claim
     routed: Routed | None
@@ -52,12 +55,14 @@ def decide(parts: Parts, head: RequestHead) -> Decision:
     known = head.shape.decision
     if isinstance(known, Decision) and known.parts is parts:
         return known
-    path = without_name(head.target.partition(b"?")[0])
+    full_path = head.target.partition(b"?")[0]
+    path = without_name(full_path)
     api = api_for(head.method, path)
     claim = identify(head.headers, parts.clients, path)
     is_open = api is not None and needs_model(parts.routes, head.target)
     routed = None if is_open else route_to(parts, head, "")
-    decision = Decision(parts, path, api, claim, routed)
+    texts = head.method.decode("latin-1"), full_path.decode("latin-1")
+    decision = Decision(parts, path, *texts, api, claim, routed)
     head.shape.decision = decision
     return decision
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 
-from clew.core.apis.port import Api
 from clew.core.claim import Claim, Principal
 from clew.core.errors import ClewError
 from clew.core.identity import identify_with_body
 from clew.core.routing import without_name
 from clew.core.translate import NOBODY, Outgoing
+from clew.gateway.admit import admit, note_close
 from clew.gateway.answers import error_answer, identity_fields, response_head
 from clew.gateway.attempt import Attempt, model_hint
+from clew.gateway.content import release_node, resolve_by_content, show_reply
 from clew.gateway.decision import Decision, decide, route_to
 from clew.gateway.meter import NOTHING_READ, Meter
 from clew.gateway.parts import Parts
@@ -31,8 +32,6 @@ from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
 log = logging.getLogger(__name__)
 
-IDENTITY_BODY_BYTES = 4 * 1024 * 1024
-"""Bodies up to this are read where the headers name no session; larger ones are flagged."""
 DRAIN_S = 600.0
 """How long ``metering.on_disconnect="drain"`` reads on for a client that has gone."""
 SWITCHING_PROTOCOLS = 101
@@ -66,23 +65,28 @@ class Exchange:
 
     async def _carry(self, parts: Parts, request: ServerRequest, request_id: str) -> None:
         head = request.head
-        principal = parts.gate.admit(head.headers)
-        if await parts.local.answer(request, head.target.partition(b"?")[0]):
+        caller = parts.gate.admit(head)
+        if await parts.local.answer(request, head.target.partition(b"?")[0], caller.principal):
             return
         if head.upgrade and parts.config.websocket.mode == "refuse":
             raise ClewError("websocket_unsupported")
         decision = decide(parts, head)
         claim, body, model = await _identify(parts, request, decision)
-        session = await _resolve(parts, request, principal, claim, decision.api)
+        session = _find(parts, request, caller.principal, claim, decision)
+        if session is None:
+            session, body = await resolve_by_content(
+                parts, request, decision, principal=caller.principal, claim=claim, body=body
+            )
         routed = decision.routed or route_to(parts, head, model)
+        session = admit(parts, session, routed.route)
         place = parts.places.choose(routed.route, request_id)
         attempt = Attempt(
             request=request,
             request_id=request_id,
-            principal=principal,
-            claim=claim,
+            caller=caller,
+            claim=session.claim_of(claim),
             session=session,
-            api=decision.api,
+            decision=decision,
             routed=routed,
             place=place,
             model=model,
@@ -115,7 +119,7 @@ async def _identify(
     is_wanted = not claim.names_durable_thread
     if not is_wanted and decision.routed is not None:
         return claim, None, model_hint(request.body_prefix)
-    body = await request.read_body(IDENTITY_BODY_BYTES)
+    body = await request.read_body(parts.identity_body_bytes)
     if body is None:
         return claim.flagged("body_not_read"), None, model_hint(request.body_prefix)
     if is_wanted:
@@ -124,18 +128,13 @@ async def _identify(
     return claim, body, api.request_facts(decision.path, body).model
 
 
-async def _resolve(
-    parts: Parts, request: ServerRequest, principal: Principal, claim: Claim, api: Api | None
-) -> Resolved:
-    """The session; GET, HEAD and whatever is no inference call belong to none."""
-    if api is None and not request.head.upgrade:
+def _find(
+    parts: Parts, request: ServerRequest, principal: Principal, claim: Claim, decision: Decision
+) -> Resolved | None:
+    """The session as far as this gateway knows it; GET, HEAD and what is no inference have none."""
+    if decision.api is None and not request.head.upgrade:
         return UNATTRIBUTED
-    found = parts.sessions.find(principal, claim)
-    if found is not None:
-        return found
-    return await parts.sessions.resolve(
-        principal, claim, request.received_at_ns, api.name if api else ""
-    )
+    return parts.sessions.find(principal, claim)
 
 
 async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
@@ -150,17 +149,22 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     if response.status == SWITCHING_PROTOCOLS:
         await _tunnel(parts, attempt, upstream, response)
         return
-    meter = Meter(attempt.api, response)
+    meter = Meter(attempt.api, response, keeps=attempt.session.is_weighed)
     added = identity_fields(attempt.session, attempt.intent.request_id)
     ending = await upstream.relay(request, response_head(response, added), meter.feed)
     if ending.kind is EndingKind.CLIENT_GONE and parts.config.metering.on_disconnect == "drain":
         await drain_upstream(upstream, ending, meter.feed, DRAIN_S)
+    if response.status < 400 and ending.response_bytes:
+        await show_reply(parts, attempt, meter)
+    else:
+        release_node(parts, attempt)
     outcome = attempt.outcome_of(response, ending, meter)
     durable = parts.journal.settle(outcome)
+    note_close(parts, attempt, outcome)
     if durable is not None:
         await durable
     parts.counters.response_bytes_total += ending.response_bytes
-    if ending.kind is EndingKind.COMPLETE:
+    if ending.kind is EndingKind.COMPLETE and outcome.error != "upstream_protocol":
         await ending.release()
     else:
         _end_early(parts, attempt, ending, meter)
@@ -233,6 +237,7 @@ async def _settle_without_response(
     parts: Parts, attempt: Attempt, fault: ClientGone | UpstreamFault | WireError
 ) -> None:
     """The upstream gave no head: settle, then tell the client (where there is one)."""
+    release_node(parts, attempt)
     if isinstance(fault, ClientGone):
         parts.journal.settle(
             attempt.outcome(NOTHING_READ, status=0, error="", client_disconnected=True)
@@ -258,5 +263,5 @@ def _end_early(parts: Parts, attempt: Attempt, ending: Ending, meter: Meter) -> 
     if attempt.api is None or not meter.is_stream or meter.is_compressed:
         ending.cut()
         return
-    error = ClewError(ending.code)
+    error = ClewError(ending.code or "upstream_protocol")
     ending.end_with(attempt.api.render_error_event(error, attempt.intent.request_id))

@@ -1,18 +1,30 @@
-"""Who may come in: the Host and Origin of a gateway without keys, and the principal.
+"""Who may come in, and as whom: by `auth.mode`, first of all and from the head alone.
 
-Without authentication the gateway is for this machine's user alone, and a web page in the user's
-browser must not reach it: a foreign Host (DNS rebinding) or Origin is refused.
+* ``none``: this machine's user, and nobody else. A web page in the user's browser must not reach
+  the gateway: a foreign Host (DNS rebinding) or Origin is refused.
+* ``keys``: the holder of a gateway key, from anywhere.
+* ``credential``: the holder of a provider's key, which the upstream verifies.
+
+Health, readiness and the probes of a base url say nothing of anybody and need no credential.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from clew.config.schema import Config
 from clew.core.claim import Headers, Principal
 from clew.core.errors import ClewError
+from clew.core.keys import LOCAL, Caller, authenticate, authenticate_by_credential
+from clew.core.routing import is_answered_here
+from clew.gateway.keyring import Keyring
+from clew.wire.heads import RequestHead
 
-LOCAL: Final = Principal("local")
+NOBODY: Final = Caller(Principal(""))
+"""Who asks for an open route: it is answered here, and belongs to nobody."""
+OPEN_PATHS: Final = frozenset({b"/clew/v1/health", b"/clew/v1/ready"})
 LOOPBACK_NAMES: Final = frozenset({b"localhost", b"127.0.0.1", b"::1"})
 MEMO_HOSTS: Final = 256
 """Host values remembered; a client that sends more different ones gains nothing."""
@@ -33,20 +45,67 @@ def origin_host(value: bytes) -> bytes:
     return host_name(rest)
 
 
-class Gate:
-    """Checks each head once, first of all."""
+def is_open(method: bytes, target: bytes) -> bool:
+    """Whether a route needs no credential."""
+    if method in (b"GET", b"HEAD") and target.partition(b"?")[0] in OPEN_PATHS:
+        return True
+    return is_answered_here(method, target)
 
-    def __init__(self, config: Config) -> None:
+
+class Gate:
+    """Checks each head once. ``secret`` is the installation's; ``now_ns`` the wall clock."""
+
+    def __init__(
+        self,
+        config: Config,
+        keyring: Keyring,
+        secret: bytes,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         listen_host = config.server.listen.rpartition(":")[0].strip("[]").lower().encode()
         self._names = LOOPBACK_NAMES | {listen_host}
-        self._checks_host = config.auth.mode == "none"
+        self._allow_subscription = config.auth.allow_subscription
+        self._keyring = keyring
+        self._secret = secret
+        self._now_ns = now_ns
         self._good_hosts: set[bytes] = set()
+        self._admit_by_mode = {
+            "none": self._admit_local,
+            "keys": self._admit_key,
+            "credential": self._admit_credential,
+        }[config.auth.mode]
 
-    def admit(self, headers: Headers) -> Principal:
-        """The caller's principal. Raises ClewError ``origin_refused``."""
-        if self._checks_host:
-            self._check_host(headers)
+    def admit(self, head: RequestHead) -> Caller:
+        """Who sent this head.
+
+        Raises ClewError ``origin_refused``, ``unauthorized``, ``ambiguous_header``,
+        ``subscription_refused``; ``store_unavailable`` until the keys have been heard.
+        """
+        return self._admit_by_mode(head)
+
+    def _admit_local(self, head: RequestHead) -> Caller:
+        self._check_host(head.headers)
         return LOCAL
+
+    def _admit_key(self, head: RequestHead) -> Caller:
+        if is_open(head.method, head.target):
+            return NOBODY
+        if not self._keyring.is_heard:
+            raise ClewError("store_unavailable", "the keys are not loaded yet; try again")
+        caller = authenticate(
+            head.headers,
+            self._keyring.by_hash,
+            self._secret,
+            self._now_ns(),
+            allow_subscription=self._allow_subscription,
+        )
+        self._keyring.note_use(caller.key_id)
+        return caller
+
+    def _admit_credential(self, head: RequestHead) -> Caller:
+        if is_open(head.method, head.target):
+            return NOBODY
+        return authenticate_by_credential(head.headers, self._secret)
 
     def _check_host(self, headers: Headers) -> None:
         for name, value in headers:

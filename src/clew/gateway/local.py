@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from clew.core.claim import Principal
 from clew.core.errors import ClewError
 from clew.core.routing import is_answered_here
 from clew.gateway.answers import JSON_TYPE
+from clew.gateway.own_session import SHOW_PATH, OwnSession
 from clew.wire.listener import ServerRequest
 
 PREFIX = b"/clew/"
@@ -17,10 +19,11 @@ PREFIX = b"/clew/"
 class LocalRoutes:
     """Paths below ``/clew/`` and the probes of a base url that clients send."""
 
-    def __init__(self, unready_reason: Callable[[], str]) -> None:
+    def __init__(self, unready_reason: Callable[[], str], own: OwnSession) -> None:
         self._unready_reason = unready_reason
+        self._own = own
 
-    async def answer(self, request: ServerRequest, path: bytes) -> bool:
+    async def answer(self, request: ServerRequest, path: bytes, principal: Principal) -> bool:
         """Answer if the request is for the gateway itself; False when it is not."""
         head = request.head
         if is_answered_here(head.method, head.target):
@@ -28,6 +31,11 @@ class LocalRoutes:
             return True
         if not path.startswith(PREFIX):
             return False
+        if path.startswith(SHOW_PATH):
+            await request.respond(
+                200, [JSON_TYPE], await self._own.answer(request, path, principal)
+            )
+            return True
         if head.method not in (b"GET", b"HEAD"):
             raise ClewError("not_found")
         if path == b"/clew/v1/health":

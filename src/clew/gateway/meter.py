@@ -5,6 +5,8 @@ The tap sees a decoded copy; the client's bytes are never changed.
 
 from __future__ import annotations
 
+from typing import Final
+
 from clew.core.apis.decoded import tap_over
 from clew.core.apis.port import Api, Reading, Tap
 from clew.wire.heads import ResponseHead
@@ -13,19 +15,49 @@ from clew.wire.request import clock_us
 NOTHING_READ = Reading()
 
 
+KEPT_BYTES: Final = 4 * 1024 * 1024
+"""How much of a decoded payload is kept for its blocks; the rest loses evidence only."""
+
+
+class Keeping:
+    """A tap that also keeps the decoded payload, for the blocks of the reply."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._size = 0
+        self.pieces: list[bytes] = []
+
+    @property
+    def has_output(self) -> bool:
+        """As the tap inside."""
+        return self._tap.has_output
+
+    def feed(self, payload: bytes) -> int:
+        """As the tap inside."""
+        if self._size < KEPT_BYTES:
+            self.pieces.append(payload)
+            self._size += len(payload)
+        return self._tap.feed(payload)
+
+    def finish(self) -> Reading:
+        """As the tap inside."""
+        return self._tap.finish()
+
+
 class Meter:
     """The tap of one response, or none where nothing can be read."""
 
-    __slots__ = ("_tap", "feed", "flags", "is_compressed", "is_stream", "ttft_us")
+    __slots__ = ("_kept", "_tap", "feed", "flags", "is_compressed", "is_stream", "ttft_us")
 
-    def __init__(self, api: Api | None, response: ResponseHead) -> None:
+    def __init__(self, api: Api | None, response: ResponseHead, *, keeps: bool = False) -> None:
         content_type = response.get(b"content-type") or b""
         encoding = (response.get(b"content-encoding") or b"").lower()
         self.is_stream = content_type.startswith(b"text/event-stream")
         self.is_compressed = encoding not in (b"", b"identity")
         self.ttft_us: int | None = None
         self.flags: tuple[str, ...] = ()
-        self._tap = self._tap_for(api, encoding)
+        self._kept: Keeping | None = None
+        self._tap = self._tap_for(api, encoding, keeps=keeps)
         self.feed = None if self._tap is None else self._feed_until_output
 
     @property
@@ -37,10 +69,17 @@ class Meter:
         """What the response said of itself; called once."""
         return self._tap.finish() if self._tap is not None else NOTHING_READ
 
-    def _tap_for(self, api: Api | None, encoding: bytes) -> Tap | None:
+    @property
+    def payload(self) -> bytes:
+        """The decoded payload, where it was to be kept."""
+        return b"".join(self._kept.pieces) if self._kept is not None else b""
+
+    def _tap_for(self, api: Api | None, encoding: bytes, *, keeps: bool) -> Tap | None:
         if api is None:
             return None
         tap = api.stream_tap() if self.is_stream else api.unary_tap()
+        if keeps:
+            tap = self._kept = Keeping(tap)
         if not self.is_compressed:
             return tap
         decoded = tap_over(tap, encoding)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from clew.config.schema import Config
 from clew.core.clients import ClientTable
+from clew.core.lineage.blocks import Digester
 from clew.core.routing import RouteTable
+from clew.gateway.background import Background
 from clew.gateway.gate import Gate
 from clew.gateway.local import LocalRoutes
 from clew.gateway.places import Places
@@ -48,4 +50,8 @@ class Parts:
     journal: JournalWriter
     pool: Pool
     counters: Counters
+    digester: Digester
+    background: Background
+    identity_body_bytes: int = 4 * 1024 * 1024
+    """Bodies up to this are read where the headers name no session; larger ones are flagged."""
     new_request_id: RequestIds = field(default_factory=RequestIds)

@@ -8,16 +8,21 @@ import logging
 import os
 import signal
 import socket
+import time
 
 import uvloop
 
 from clew.config.schema import Config
 from clew.core.clients import ClientTable
+from clew.core.lineage.blocks import Digester
 from clew.core.routing import RouteTable
 from clew.gateway.answers import refuse_malformed
+from clew.gateway.background import Background
 from clew.gateway.exchange import Exchange
 from clew.gateway.gate import Gate
+from clew.gateway.keyring import Keyring
 from clew.gateway.local import LocalRoutes
+from clew.gateway.own_session import OwnSession
 from clew.gateway.parts import Parts, RequestIds
 from clew.gateway.places import Places
 from clew.gateway.sessions import Sessions
@@ -34,6 +39,11 @@ from clew.wire.timers import TimerWheel
 log = logging.getLogger(__name__)
 
 STATS_EVERY_S = 1.0
+BACKGROUND_S = 1.0
+KEYS_PATIENCE_S = 5.0
+"""How long the start waits for the keys; connections queue meanwhile, later ones get 503."""
+USED_EVERY_S = 60.0
+"""How often the keeper is told which keys were used: coarse, so that it costs nothing."""
 GC_THRESHOLDS = (50_000, 50, 100)
 """Requests leave little cyclic garbage; the default thresholds would look for it 70 times more."""
 
@@ -52,14 +62,20 @@ class GatewayProcess:
             launch.journal_directory, name, launch.config.journal.sync, loop
         )
         self._sessions: Sessions
-        self._link = KeeperLink(launch.keeper_socket, name, self._learn)
-        self._sessions = Sessions(self._link, launch.secret)
+        self._keyring = Keyring()
+        self._report_at_s = 0.0
+        self._link = KeeperLink(
+            launch.keeper_socket, name, self._learn, on_keys=self._keyring.learn
+        )
+        self._sessions = Sessions(self._link, launch.secret, launch.config.sessions.resume)
         self._pool = Pool(
             PoolLimits(connect_s=launch.config.upstreams.connect_s),
             self._timers,
             None,
             Proxies(os.environ),
         )
+        self._background = Background()
+        self._digester = Digester(launch.secret)
         self._counters = Counters()
         self._request_ids = RequestIds()
         self._exchange = Exchange(self._build(launch.config))
@@ -77,6 +93,8 @@ class GatewayProcess:
         watch_parent(loop, self._parent_gone, self._apply)
         self._timers.start()
         self._link.start()
+        if self._launch.config.auth.mode == "keys":
+            await self._keyring.wait_heard(KEYS_PATIENCE_S)
         await self._listener.start(socket.socket(fileno=self._launch.listen_fds[0]))
         stats = asyncio.create_task(self._write_stats())
         gc.collect()
@@ -96,6 +114,7 @@ class GatewayProcess:
                 log.warning("%d requests cut after %.0f s", self._listener.in_flight, drain_s)
         self._listener.close()
         await asyncio.sleep(0)  # what was cut settles in this turn
+        await self._background.drain(BACKGROUND_S)
         await self._pool.close()
         await self._link.close()
         self._journal.close()
@@ -104,16 +123,18 @@ class GatewayProcess:
         routes = RouteTable(config.upstream)
         return Parts(
             config=config,
-            gate=Gate(config),
+            gate=Gate(config, self._keyring, self._launch.secret),
             clients=ClientTable(config.sessions.client),
             routes=routes,
             places=Places(config, routes, os.environ),
             timeouts=Timeouts(config.upstreams.first_byte_s, config.upstreams.stream_idle_s),
-            local=LocalRoutes(self._unready_reason),
+            local=LocalRoutes(self._unready_reason, self._own_session(config)),
             sessions=self._sessions,
             journal=self._journal,
             pool=self._pool,
             counters=self._counters,
+            digester=self._digester,
+            background=self._background,
             new_request_id=self._request_ids,
         )
 
@@ -121,11 +142,17 @@ class GatewayProcess:
         """A reloaded configuration: requests that run keep the parts they began with."""
         try:
             self._exchange.parts = self._build(launch.config)
+            self._sessions.resume = launch.config.sessions.resume
         except (ValueError, OSError):
             log.exception("configuration kept as it was")
 
     def _learn(self, known: Known) -> None:
         self._sessions.learn(known)
+
+    def _own_session(self, config: Config) -> OwnSession:
+        sessions = config.sessions
+        clients = ClientTable(sessions.client)
+        return OwnSession(self._link, clients, sessions.idle_after, cascades=sessions.cascade_close)
 
     def _parent_gone(self) -> None:
         self._is_orphan = True
@@ -134,6 +161,8 @@ class GatewayProcess:
     def _unready_reason(self) -> str:
         if self._stop.is_set():
             return "draining"
+        if self._launch.config.auth.mode == "keys" and not self._keyring.is_heard:
+            return "keys: the keeper has not been heard yet"
         if not self._journal.is_available:
             return f"journal: {self._journal.unavailable_reason}"
         return ""
@@ -141,7 +170,16 @@ class GatewayProcess:
     async def _write_stats(self) -> None:
         while True:
             self._put_stats(self._unready_reason())
+            self._report_used()
             await asyncio.sleep(STATS_EVERY_S)
+
+    def _report_used(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._report_at_s or not self._link.is_connected:
+            return
+        if used := self._keyring.take_used():
+            self._link.report_used(used, time.time_ns())
+            self._report_at_s = now_s + USED_EVERY_S
 
     def _put_stats(self, reason: str) -> None:
         counters = self._counters

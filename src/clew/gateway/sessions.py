@@ -8,17 +8,28 @@ that names a thread still gets its session, because the key is derived from it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Final
 
 import msgspec
 
-from clew.core.claim import Alias, Claim, Principal, SessionKey
-from clew.core.session import derive_key
+from clew.core.claim import Alias, Claim, Kind, Principal, SessionKey
+from clew.core.lineage.blocks import Conversation, Reply
+from clew.core.resolve_content import LINEAGE
+from clew.core.session import derive_key, format_key
 from clew.keeper.link import KeeperAway, KeeperLink
-from clew.keeper.protocol import Known
+from clew.keeper.protocol import Known, Told
 
 GENERATION_ALIASES: Final = 20_000
 """Aliases a cache generation holds; two generations bound the cache at about 30 MiB."""
+
+MAIN_KINDS: Final = (Kind.TURN, Kind.SUBAGENT)
+KEY_BYTES: Final = 16
+TELL_S: Final = 1.0
+"""How long a closing span waits for the keeper to keep its blocks."""
+
+MAX_CLOSED: Final = 10_000
+"""Sessions closed here that the keeper has not confirmed: far more than while it restarts."""
 
 AliasKey = tuple[Principal, str, str]
 
@@ -30,6 +41,25 @@ class Resolved(msgspec.Struct, frozen=True):
     resolution: str
     source: str = ""
     flags: tuple[str, ...] = ()
+    is_weighed: bool = False
+    """The keeper weighed the content: it must be told what became of the request."""
+    node: int = 0
+    is_side: bool = False
+    is_unnamed: bool = False
+    is_child: bool = False
+    forked_from: SessionKey | None = None
+    reason: str = ""
+    evidence: tuple[str, ...] = ()
+
+    def claim_of(self, claim: Claim) -> Claim:
+        """The claim as content has completed it, for the record and the projection."""
+        if self.is_unnamed:
+            claim = msgspec.structs.replace(claim, session=None, others=())
+        if self.is_side and claim.kind in MAIN_KINDS:
+            return msgspec.structs.replace(claim, kind=Kind.SIDE)
+        if self.is_child and claim.kind is Kind.TURN:
+            return msgspec.structs.replace(claim, kind=Kind.SUBAGENT)
+        return claim
 
 
 UNATTRIBUTED: Final = Resolved(known=None, resolution="unattributed")
@@ -38,24 +68,53 @@ UNATTRIBUTED: Final = Resolved(known=None, resolution="unattributed")
 class Sessions:
     """One gateway's view of the sessions."""
 
-    def __init__(self, link: KeeperLink, secret: bytes) -> None:
+    def __init__(self, link: KeeperLink, secret: bytes, resume: str) -> None:
         self._link = link
+        self.resume = resume
+        """``sessions.resume``: ``off`` reads no content."""
         self._secret = secret
         self._young: dict[AliasKey, Known] = {}
         self._old: dict[AliasKey, Known] = {}
         self._derived: dict[AliasKey, Known] = {}
         """Sessions opened while the keeper was away; believed only for as long as it is."""
+        self._closed: dict[SessionKey, None] = {}
         self._asking: dict[AliasKey, asyncio.Future[Resolved]] = {}
         self.asks = 0
         self.keeper_away = 0
 
     def learn(self, known: Known) -> None:
         """Take in what the keeper says of a session; a later word replaces an earlier one."""
+        if known.is_closed or known.gone:
+            self._closed.pop(known.key, None)
+        for family, value in known.gone:
+            self._drop((known.principal, family, value), known.key)
         for family, value in known.aliases:
             self._keep((known.principal, family, value), known)
 
+    def close(self, key: SessionKey) -> None:
+        """An exchange that ended here closed this session: known at once, and told by the journal.
+
+        Kept until the keeper says the same, because what it says meanwhile may be older.
+        """
+        self._closed[key] = None
+        if len(self._closed) > MAX_CLOSED:
+            del self._closed[next(iter(self._closed))]
+
+    def is_closed(self, known: Known) -> bool:
+        """Whether a session was closed, as far as anybody has told this gateway."""
+        return known.is_closed or known.key in self._closed
+
     def find(self, principal: Principal, claim: Claim) -> Resolved | None:
-        """The session when this gateway knows it and the claim tells nothing new of it."""
+        """The session when this gateway knows it and the claim tells nothing new of it.
+
+        Only an id that names a durable thread can be answered here: for any other, content may
+        tell more, and the keeper must see every turn.
+        """
+        if self.resume != "off" and not claim.names_durable_thread:
+            return None
+        return self._known(principal, claim)
+
+    def _known(self, principal: Principal, claim: Claim) -> Resolved | None:
         alias = claim.session
         if alias is None:
             return None if claim.previous_response_id else UNATTRIBUTED
@@ -72,23 +131,31 @@ class Sessions:
             return None
         return Resolved(known, "exact", alias.source, ("parent_differs",))
 
-    async def resolve(self, principal: Principal, claim: Claim, at_ns: int, api: str) -> Resolved:
+    async def resolve(
+        self,
+        principal: Principal,
+        claim: Claim,
+        at_ns: int,
+        api: str,
+        conversation: Conversation | None = None,
+    ) -> Resolved:
         """The session of a claim; asks the keeper where this gateway cannot know."""
         found = self.find(principal, claim)
         if found is not None:
             return found
         alias = claim.session
-        if alias is None:
-            return await self._ask(principal, claim, at_ns, api)
+        if alias is None or not claim.names_durable_thread:
+            return await self._ask(principal, claim, at_ns, api, conversation)
         key = (principal, alias.family, alias.value)
         running = self._asking.get(key)
         if running is not None:
             first = await asyncio.shield(running)
             # The first request opened the session; by then it exists.
-            return self.find(principal, claim) or first
+            again = self.find(principal, claim)
+            return again or msgspec.structs.replace(first, is_weighed=False)
         future = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
-            answer = await self._ask(principal, claim, at_ns, api)
+            answer = await self._ask(principal, claim, at_ns, api, conversation)
         except BaseException as error:
             future.set_exception(error)
             future.exception()  # waiters see it; nobody waiting is no fault
@@ -98,27 +165,60 @@ class Sessions:
         future.set_result(answer)
         return answer
 
-    async def _ask(self, principal: Principal, claim: Claim, at_ns: int, api: str) -> Resolved:
+    async def tell(
+        self, principal: Principal, claim: Claim, api: str, session: Resolved, reply: Reply | None
+    ) -> bool:
+        """Have a relayed reply kept (None: the attempt failed); False where nobody kept it."""
+        assert session.known is not None
+        message = Told(0, principal, claim, api, session.known.key, session.node, reply)
+        try:
+            await self._link.tell(message, TELL_S)
+        except KeeperAway:
+            return False
+        return True
+
+    async def _ask(
+        self,
+        principal: Principal,
+        claim: Claim,
+        at_ns: int,
+        api: str,
+        conversation: Conversation | None,
+    ) -> Resolved:
         self.asks += 1
         try:
-            answer = await self._link.ask(principal, claim, at_ns, api)
+            answer = await self._link.ask(principal, claim, at_ns, api, conversation)
             self._derived.clear()
         except KeeperAway:
             self.keeper_away += 1
-            return self._derive(principal, claim)
+            known = self._known(principal, claim) if claim.session is not None else None
+            return known or self._derive(principal, claim)
         if answer.known is None:
             return Resolved(None, "unattributed", "", answer.flags)
-        alias = claim.session
-        if alias is not None:
-            self._keep((principal, alias.family, alias.value), answer.known)
         self.learn(answer.known)
-        return Resolved(answer.known, answer.resolution, answer.source, answer.flags)
+        alias = claim.session
+        if alias is not None and not answer.is_unnamed:
+            self._keep((principal, alias.family, alias.value), answer.known)
+        return Resolved(
+            answer.known,
+            answer.resolution,
+            answer.source,
+            answer.flags,
+            is_weighed=conversation is not None,
+            node=answer.node,
+            is_side=answer.is_side,
+            is_unnamed=answer.is_unnamed,
+            is_child=answer.is_child,
+            forked_from=answer.forked_from,
+            reason=answer.reason,
+            evidence=answer.evidence,
+        )
 
     def _derive(self, principal: Principal, claim: Claim) -> Resolved:
         """The session as its own id names it, for as long as the keeper is away."""
         alias = claim.session
         if alias is None:
-            return Resolved(None, "unattributed", "", ("keeper_away",))
+            return self._defer(principal)
         key = self._key(principal, alias)
         parent = self._key(principal, claim.parent) if claim.parent else None
         root = self._key(principal, claim.root) if claim.root else parent or key
@@ -137,6 +237,14 @@ class Sessions:
         self._derived[(principal, alias.family, alias.value)] = known
         return Resolved(known, "new", alias.source, ("keeper_away",))
 
+    def _defer(self, principal: Principal) -> Resolved:
+        """A session of its own: without the keeper nobody can tell whose turn this is."""
+        if self.resume == "off":
+            return Resolved(None, "unattributed", "", ("keeper_away",))
+        key = format_key(os.urandom(KEY_BYTES))
+        known = Known(key, principal, key, None, "", key, is_closed=False, aliases=())
+        return Resolved(known, "new", LINEAGE, ("keeper_away", "lineage_deferred"))
+
     def _key(self, principal: Principal, alias: Alias) -> SessionKey:
         known = self._get((principal, alias.family, alias.value))
         return (
@@ -150,6 +258,12 @@ class Sessions:
             if known is not None:
                 self._keep(key, known)
         return known
+
+    def _drop(self, key: AliasKey, session: SessionKey) -> None:
+        for generation in (self._young, self._old):
+            known = generation.get(key)
+            if known is not None and known.key == session:
+                del generation[key]
 
     def _keep(self, key: AliasKey, known: Known) -> None:
         if len(self._young) >= GENERATION_ALIASES:

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +20,21 @@ from clew.core.money import cost
 from clew.core.prices import PriceTable, bundled_table
 from clew.core.session import derive_key
 from clew.keeper.ballast import Ballast
+from clew.keeper.commands import run_command
+from clew.keeper.key_commands import keep_use
 from clew.keeper.knowledge import load_known
 from clew.keeper.ledger import Prices
-from clew.keeper.projector import Projector
+from clew.keeper.projector import Lifecycle, Projector
 from clew.keeper.protocol import Known
+from clew.keeper.reach import Reach
 from clew.keeper.running import Load, Running
 from clew.keeper.server import KeeperServer
 from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
 from clew.store.engine import checkpoint, describe_sqlite, open_for_writing
+from clew.store.keys import living_keys
 from clew.store.migrate import StoreTooNewError, migrate
 from clew.store.reads_engine import open_for_reading
+from clew.store.retention import Pruned
 from clew.store.writer import StoreWriter
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -66,12 +72,25 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
         loop.add_signal_handler(number, leaving.set)
 
     reading = open_for_reading(launch.config.store.url, launch.data)
-    server = KeeperServer(reading, launch.secret)
+    server = KeeperServer(reading, launch.secret, launch.config.sessions)
     ballast = Ballast(launch.data / "ballast")
     ballast.set_aside()
-    projector = build_projector(launch, engine)
+
+    def on_pruned(pruned: list[Pruned]) -> None:
+        loop.call_soon_threadsafe(server.retract, (), pruned)
+
+    projector = build_projector(launch, engine, on_pruned)
     watch_parent(loop, leaving.set, lambda task: _reload(projector, task))
     running = Running(projector, _loader(engine), server.tell, ballast)
+    reach = Reach(server, running, engine, launch.secret)
+    server.write_by(reach.write)
+    server.serve_commands(
+        lambda command: run_command(reach, command), lambda used: keep_use(reach, used)
+    )
+    with engine.begin() as connection:
+        server.load_keys(living_keys(connection))
+    if launch.config.auth.mode == "keys" and not server.key_count:
+        _log.warning("nobody has a key yet: make one with `clew keys create --principal NAME`")
     running.start()
     await server.start(socket.socket(fileno=launch.listen_fds[0]), running)
     announce_ready()
@@ -81,7 +100,9 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     reading.dispose()
 
 
-def build_projector(launch: Launch, engine: sa.Engine) -> Projector:
+def build_projector(
+    launch: Launch, engine: sa.Engine, on_pruned: Callable[[list[Pruned]], None]
+) -> Projector:
     """The projector of this installation's journals."""
 
     def derive(principal: Principal, alias: Alias) -> SessionKey:
@@ -95,7 +116,14 @@ def build_projector(launch: Launch, engine: sa.Engine) -> Projector:
         retention_s=launch.config.journal.retention,
         prefix="" if engine.dialect.name == "sqlite" else f"{launch.instance}/",
         before_removal=lambda: checkpoint(engine),
+        lifecycle=_lifecycle(launch),
+        on_pruned=on_pruned,
     )
+
+
+def _lifecycle(launch: Launch) -> Lifecycle:
+    sessions = launch.config.sessions
+    return Lifecycle(sessions.cascade_close, sessions.retention, sessions.idle_after)
 
 
 def load_prices(launch: Launch) -> Prices:
@@ -119,7 +147,7 @@ def _reload(projector: Projector, launch: Launch) -> None:
     except (OSError, ValueError) as error:
         _log.error("prices not reloaded: %s", error)
         return
-    projector.configure(prices, launch.config.journal.retention)
+    projector.configure(prices, launch.config.journal.retention, _lifecycle(launch))
 
 
 def _loader(engine: sa.Engine) -> Load:

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from clew.core.claim import Alias, SessionKey
 from clew.core.events import Dispatched, Settled, encode
+from clew.core.session import FORGOTTEN
 from clew.keeper.batch import AliasTouch, Batch, Naming, Touch, order_of
+from clew.keeper.cascade import cascade
 from clew.keeper.ledger import (
     UNSETTLED,
     Prices,
@@ -23,6 +25,7 @@ from clew.keeper.ledger import (
     open_row,
     settle,
     source_of,
+    without_names,
 )
 from clew.keeper.tree import Link, make_link, repair, wants_link
 from clew.store.rows import (
@@ -30,6 +33,7 @@ from clew.store.rows import (
     AliasRow,
     AttemptKey,
     AttemptRow,
+    CascadeRow,
     EventRow,
     OpenRow,
     PositionRow,
@@ -72,7 +76,12 @@ class Application:
         pending: Pending,
         prices: Prices,
         abandoned: Iterable[AttemptKey] = (),
+        *,
+        cascades: bool = False,
     ) -> None:
+        self._cascades = cascades
+        """A session that closes takes everything below it along."""
+        self._cascading: list[CascadeRow] = []
         self._transaction = transaction
         self._batch = batch
         self._pending = pending
@@ -89,24 +98,22 @@ class Application:
         """Write everything the batch says; the caller commits."""
         joined = self._join()
         sessions = self._transaction.sessions(self._session_keys(joined))
-        parent_ids = {key: row.session_id for key, row in sessions.items()}
         for opening, outcome in joined.values():
-            self._finish(opening, outcome, parent_ids)
+            self._finish(opening, outcome, sessions)
         roots = self._write_sessions(sessions)
         self._write_aliases()
-        self._transaction.put_attempts(
-            [
-                row._replace(root=roots.get(row.session)) if row.session else row
-                for row in self._rows
-            ]
-        )
+        self._transaction.put_attempts(self._landed(roots))
         self._transaction.add_tallies(self._tallies)
         self._transaction.put_responses(self._responses)
+        self._events += [_resumed_event(event) for event in self._batch.resumed]
         self._transaction.put_events(self._events)
         self._write_halves()
         self._transaction.put_positions(positions)
-        moved, self._applied.has_repairs = repair(self._transaction)
-        self._applied.changed |= moved
+        self._transaction.add_cascades(self._cascading)
+        for step in (repair, cascade):
+            moved, has_more = step(self._transaction)
+            self._applied.changed |= moved
+            self._applied.has_repairs |= has_more
         return self._applied
 
     # --- attempts ------------------------------------------------------------------------------
@@ -143,29 +150,40 @@ class Application:
         half = self._pending.get(key)
         return half.event if half is not None and isinstance(half.event, Dispatched) else None
 
+    def _landed(self, roots: Mapping[SessionKey, SessionKey]) -> list[AttemptRow]:
+        """The rows with their roots, numbered in the order in which they land."""
+        if not self._rows:
+            return []
+        first = self._transaction.take_landings(len(self._rows))
+        return [
+            row._replace(landed=first + place, root=roots.get(row.session) if row.session else None)
+            for place, row in enumerate(self._rows)
+        ]
+
     def _session_keys(
         self, joined: Mapping[AttemptKey, tuple[Dispatched | AttemptRow, Settled | None]]
     ) -> set[SessionKey]:
         keys = {*self._batch.touches, *self._batch.namings}
         for opening, _ in joined.values():
-            if opening.session is not None:
-                keys.add(opening.session)
-            if isinstance(opening, Dispatched) and opening.parent is not None:
-                keys.add(opening.parent)
+            placed = self._batch.place(opening) if isinstance(opening, Dispatched) else opening
+            if placed.session is not None:
+                keys.add(placed.session)
+            if isinstance(placed, Dispatched) and placed.parent is not None:
+                keys.add(placed.parent)
         return keys
 
     def _finish(
         self,
         opening: Dispatched | AttemptRow,
         outcome: Settled | None,
-        parent_ids: Mapping[SessionKey, str],
+        sessions: Mapping[SessionKey, SessionRow],
     ) -> None:
         """One attempt's row, and the difference it makes to counters and tallies."""
         if isinstance(opening, AttemptRow):
             before, row = opening, opening
             self._count(before, -1)
         else:
-            row = open_row(opening, self._parent_id(opening, parent_ids))
+            row = self._open(opening, sessions)
         if outcome is None:
             row = leave_unsettled(row, self._prices)
         else:
@@ -176,18 +194,34 @@ class Application:
             return
         self._batch.touch(row.session).settled(outcome, final=row.final)
         response_id = outcome.response_id
-        if response_id and len(response_id) <= MAX_RESPONSE_ID_CHARS:
+        is_named = not is_forgotten(sessions.get(row.session))
+        if response_id and is_named and len(response_id) <= MAX_RESPONSE_ID_CHARS:
             self._responses.append(
-                ResponseRow(row.principal, response_id, row.session, row.received_at_ns)
+                ResponseRow(row.principal, response_id, row.session, row.received_at_ns, row.own)
             )
 
-    def _parent_id(self, event: Dispatched, parent_ids: Mapping[SessionKey, str]) -> str | None:
+    def _open(self, event: Dispatched, sessions: Mapping[SessionKey, SessionRow]) -> AttemptRow:
+        """The row of an attempt, in the session that it belongs to by now."""
+        placed = self._batch.place(event)
+        row = open_row(placed, self._parent_id(placed, sessions))
+        row = row._replace(own=self._batch.own(event))
+        if placed.session == event.session or placed.session is None:
+            return row
+        home = sessions.get(placed.session)
+        if is_forgotten(home):
+            return without_names(row, placed.session)
+        return row._replace(session_id=home.session_id) if home is not None else row
+
+    def _parent_id(
+        self, event: Dispatched, sessions: Mapping[SessionKey, SessionRow]
+    ) -> str | None:
         if event.parent is None:
             return None
         alias = event.claim.parent
         if alias is not None and self._batch.derive(event.principal, alias) == event.parent:
             return alias.value
-        return parent_ids.get(event.parent)
+        above = sessions.get(event.parent)
+        return above.session_id if above is not None else None
 
     def _count(self, row: AttemptRow, sign: int) -> None:
         if row.session is None:
@@ -272,12 +306,14 @@ class Application:
         self._applied.changed.add(key)
         after = {"session_id": merged.session_id}
         self._events.append(EventRow(key, order[0], "opened", "opened", merged.source, after))
+        if first.forked_from is not None:
+            self._events.append(_forked_event(first, key))
         return merged
 
     def _forked_from(self, event: Dispatched) -> SessionKey | None:
         alias = event.claim.forked_from
         if alias is None:
-            return None
+            return event.forked_from
         key = (event.principal, alias.family, alias.value)
         known = self._transaction.aliases([key]).get(key)
         return known.session if known is not None else self._batch.derive(event.principal, alias)
@@ -288,10 +324,14 @@ class Application:
         if touch.worker is not None and touch.worker > (row.worker_at_ns, row.worker or ""):
             row.worker_at_ns, row.worker = touch.worker
         closed = touch.closed_at_ns
-        if closed is not None and (row.closed_at_ns is None or closed < row.closed_at_ns):
+        if is_forgotten(row) or closed is None:
+            return
+        if row.closed_at_ns is None or closed < row.closed_at_ns:
             row.closed_at_ns, row.close_reason = closed, "final"
             self._applied.changed.add(row.id)
             self._events.append(EventRow(row.id, closed, "closed", "closed", "final", None))
+            if self._cascades:
+                self._cascading.append(CascadeRow(row.id, closed))
 
     def _make_links(self, present: Mapping[SessionKey, SessionRow]) -> bool:
         links = [
@@ -346,6 +386,11 @@ class Application:
             [OpenRow(*key, half.journal, encode(half.event)) for key, half in opened.items()]
         )
         self._transaction.delete_open([key for key in completed if key in self._pending])
+
+
+def is_forgotten(row: SessionRow | None) -> bool:
+    """Whether a session's names were erased: none may come back with a late event."""
+    return row is not None and row.close_reason == FORGOTTEN
 
 
 def _opened(
@@ -410,6 +455,30 @@ def _name_by(row: SessionRow, naming: Naming) -> None:
     alias: Alias | None = naming.alias
     row.session_id = alias.value if alias is not None else row.id
     row.source = alias.source if alias is not None else ""
+
+
+def _forked_event(first: Dispatched, key: SessionKey) -> EventRow:
+    before = {"session": first.forked_from or ""}
+    at_ns, evidence = first.received_at_ns, first.evidence
+    return EventRow(key, at_ns, "forked", "forked", first.reason, None, before, evidence)
+
+
+def _resumed_event(event: Dispatched) -> EventRow:
+    """Found again, and by what proof: the record by which an operator judges a resume."""
+    alias = event.claim.session
+    after = {"source": alias.source, "value": alias.value} if alias is not None else None
+    subject = f"resumed:{alias.family}:{alias.value}" if alias is not None else event.request_id
+    assert event.session is not None
+    return EventRow(
+        event.session,
+        event.received_at_ns,
+        "resumed",
+        subject,
+        event.reason,
+        after,
+        {"session_id": event.session_id},
+        event.evidence,
+    )
 
 
 def _alias_event(row: AliasRow, *, is_migrated: bool) -> EventRow:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from clew.core.claim import Alias, Principal, Scope, SessionKey
 from clew.core.events import Dispatched, Settled
+from clew.core.moves import Moves, is_own
 from clew.core.resolve import linked_others
 from clew.core.session import is_closing
 from clew.store.rows import AliasKey, AliasRow, AttemptKey
@@ -39,10 +42,10 @@ class Touch:
     closed_at_ns: int | None = None
     is_subagent: bool = False
 
-    def dispatched(self, event: Dispatched) -> None:
-        """Take in a request."""
+    def dispatched(self, event: Dispatched, *, is_moved: bool = False) -> None:
+        """Take in a request; one that was moved here neither opens the session nor names it."""
         at = event.received_at_ns
-        if self.first is None or order_of(event) < order_of(self.first):
+        if not is_moved and (self.first is None or order_of(event) < order_of(self.first)):
             self.first = event
         self.last_seen_ns = max(self.last_seen_ns, at)
         self.is_subagent = self.is_subagent or event.claim.is_subagent
@@ -56,7 +59,12 @@ class Touch:
     def settled(self, event: Settled, *, final: bool) -> None:
         """Take in an outcome."""
         self.last_seen_ns = max(self.last_seen_ns, event.ended_at_ns)
-        if is_closing(final=final, status=event.status, error=event.error):
+        if is_closing(
+            final=final,
+            status=event.status,
+            error=event.error,
+            client_disconnected=event.client_disconnected,
+        ):
             known = self.closed_at_ns
             at = event.ended_at_ns
             self.closed_at_ns = at if known is None else min(known, at)
@@ -88,11 +96,16 @@ class Batch:
     """All that a run of events says. Filled by `add`, then read by the projector."""
 
     derive: Derive
+    moves: Moves = field(default_factory=Moves)
+    forgotten: frozenset[SessionKey] = frozenset()
+    """Sessions whose names were erased: nothing that names them is taken in."""
     touches: dict[SessionKey, Touch] = field(default_factory=dict)
     namings: dict[SessionKey, Naming] = field(default_factory=dict)
     aliases: dict[AliasKey, AliasTouch] = field(default_factory=dict)
     dispatched: dict[AttemptKey, tuple[str, Dispatched]] = field(default_factory=dict)
     settled: dict[AttemptKey, tuple[str, Settled]] = field(default_factory=dict)
+    resumed: list[Dispatched] = field(default_factory=list)
+    """Requests by which a session was found again under a new id."""
 
     def add(self, journal: str, event: Dispatched | Settled) -> None:
         """Take in one event of one journal."""
@@ -105,9 +118,41 @@ class Batch:
         self.dispatched[key] = (journal, event)
         if event.session is None:
             return
-        self.touch(event.session).dispatched(event)
-        self._name_parent(event)
-        self._own_aliases(event, event.session)
+        placed = self.place(event)
+        session = placed.session
+        assert session is not None
+        if session in self.forgotten:
+            self.touch(session).last_seen_ns = event.received_at_ns
+            return
+        self.touch(session).dispatched(placed, is_moved=session != event.session)
+        if placed.resolution == "resumed":
+            self.resumed.append(placed)
+        self._name_parent(placed)
+        self._own_aliases(placed, event.session)
+
+    def own(self, event: Dispatched) -> SessionKey | None:
+        """The session that the attempt's own id opens, whichever it belongs to."""
+        alias = event.claim.session
+        if alias is None or event.session is None or not is_own(alias):
+            return event.session
+        return self.derive(event.principal, alias)
+
+    def place(self, event: Dispatched) -> Dispatched:
+        """The event with the sessions that its own, by what verbs have moved, belong to."""
+        session, parent = event.session, event.parent
+        if session is None or not (
+            session in self.moves or (parent is not None and parent in self.moves)
+        ):
+            return event
+        at = event.received_at_ns
+        session = self.moves.follow(session, self.own(event) or "", at)
+        if parent is not None:
+            alias = event.claim.parent
+            own = self.derive(event.principal, alias) if alias is not None else parent
+            parent = self.moves.follow(parent, own, at)
+        return msgspec.structs.replace(
+            event, session=session, parent=None if parent == session else parent
+        )
 
     def touch(self, key: SessionKey) -> Touch:
         """What is gathered of one session."""
@@ -124,6 +169,8 @@ class Batch:
         # A parent kept from before, or attached by Clew's own id, is not what this header names.
         if alias is not None and self.derive(event.principal, alias) != parent:
             alias = None
+        if parent in self.forgotten:
+            return
         known = self.namings.get(parent)
         if known is None:
             self.namings[parent] = Naming(event, event.received_at_ns, alias)
@@ -150,6 +197,8 @@ class Batch:
             return
         at = event.received_at_ns
         key = (event.principal, alias.family, alias.value)
+        if session in self.moves:
+            session = self.moves.follow(session, self.derive(event.principal, alias), at)
         new = AliasTouch(
             AliasRow(*key, session, alias.source, alias.scope.value, alias.lifetime.value, at, at),
             is_own,

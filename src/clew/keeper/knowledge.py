@@ -8,17 +8,18 @@ harmless, because keys are derived.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 
-from clew.core.claim import Alias, Principal, SessionKey
+from clew.core.claim import Alias, Lifetime, Principal, Scope, SessionKey
+from clew.core.moves import ALWAYS, EVERYTHING, MAX_STEPS
 from clew.core.resolve import CANONICAL, Resolution, Session
 from clew.keeper.protocol import Known
 from clew.store.rows import AliasKey
-from clew.store.schema import aliases, responses, sessions
+from clew.store.schema import aliases, moves, responses, sessions
 
 MAX_RECENT: Final = 65_536
 """Aliases answered and not yet projected; some 20 MiB at most."""
@@ -57,7 +58,12 @@ _SESSIONS: Final = (
     .where(sessions.c.id.in_(sa.bindparam("keys", expanding=True)))
 )
 _ALIASES: Final = (
-    sa.select(aliases.c.session, aliases.c.family, aliases.c.value)
+    sa.select(
+        aliases.c.session,
+        aliases.c.family,
+        aliases.c.value,
+        sa.and_(aliases.c.scope == "thread", aliases.c.lifetime == "durable"),
+    )
     .where(aliases.c.session.in_(sa.bindparam("keys", expanding=True)))
     .order_by(aliases.c.first_seen_ns)
 )
@@ -93,6 +99,13 @@ class Recent:
         ahead = () if mine is None else set(mine.aliases).difference(known.aliases)
         if ahead:
             self.remember(msgspec.structs.replace(known, aliases=(*known.aliases, *sorted(ahead))))
+
+    def drop(self, keys: Collection[SessionKey]) -> None:
+        """Forget every answer about these sessions: a verb has changed what they are."""
+        for key in keys:
+            self._by_key.pop(key, None)
+        for alias in [alias for alias, known in self._by_alias.items() if known.key in keys]:
+            del self._by_alias[alias]
 
     def by_alias(self, principal: Principal, family: str, value: str) -> Known | None:
         """The session an id was answered with."""
@@ -155,6 +168,8 @@ class PrincipalKnowledge:
         """All that is known of a session of this principal."""
         if key not in self._known:
             known = self._recent.by_key(key) or next(load_known(self._connection, [key]), None)
+            if known is None and (home := survivor(self._connection, key)) != key:
+                known = next(load_known(self._connection, [home]), None)
             is_mine = known is not None and known.principal == self._principal
             self._known[key] = known if is_mine else None
         return self._known[key]
@@ -184,6 +199,7 @@ def _session(known: Known) -> Session:
         root=known.root,
         is_closed=known.is_closed,
         has_canonical=any(family == CANONICAL for family, _ in known.aliases),
+        families=frozenset(known.families),
         is_placeholder=known.is_placeholder,
     )
 
@@ -197,6 +213,8 @@ def merge_answer(
         return None
     written = tuple((alias.family, alias.value) for alias in resolution.alias_writes)
     held = before.aliases if before is not None else ()
+    families = before.families if before is not None else ()
+    durable = [alias.family for alias in resolution.alias_writes if _is_durable(alias)]
     return Known(
         key=key,
         principal=principal,
@@ -206,7 +224,12 @@ def merge_answer(
         root=resolution.root or key,
         is_closed=resolution.is_closed,
         aliases=(*held, *(pair for pair in written if pair not in held)),
+        families=(*families, *sorted(set(durable).difference(families))),
     )
+
+
+def _is_durable(alias: Alias) -> bool:
+    return alias.scope is Scope.THREAD and alias.lifetime is Lifetime.DURABLE
 
 
 def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterator[Known]:
@@ -227,19 +250,37 @@ def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterato
                     parent_id=row[4] or "",
                     root=row[5],
                     is_closed=row[6] is not None,
-                    aliases=tuple(held.get(key, ())),
+                    aliases=tuple((family, value) for family, value, _ in held.get(key, ())),
                     is_placeholder=bool(row[7]),
+                    families=tuple(dict.fromkeys(one[0] for one in held.get(key, ()) if one[2])),
                 )
 
 
 def _aliases_of(
     connection: sa.Connection, keys: Sequence[SessionKey]
-) -> dict[SessionKey, list[tuple[str, str]]]:
-    held: dict[SessionKey, list[tuple[str, str]]] = {}
+) -> dict[SessionKey, list[tuple[str, str, bool]]]:
+    held: dict[SessionKey, list[tuple[str, str, bool]]] = {}
     if keys:
-        for session, family, value in connection.execute(_ALIASES, {"keys": keys}):
-            held.setdefault(session, []).append((family, value))
+        for session, family, value, is_durable in connection.execute(_ALIASES, {"keys": keys}):
+            held.setdefault(session, []).append((family, value, bool(is_durable)))
     return held
+
+
+_MERGED: Final = sa.select(moves.c.target).where(
+    moves.c.session == sa.bindparam("session"),
+    moves.c.own == EVERYTHING,
+    moves.c.until_ns == ALWAYS,
+)
+
+
+def survivor(connection: sa.Connection, key: SessionKey) -> SessionKey:
+    """The session that a merged one is part of now; any other key is its own."""
+    for _ in range(MAX_STEPS):
+        target = connection.scalar(_MERGED, {"session": key})
+        if target is None:
+            break
+        key = SessionKey(target)
+    return key
 
 
 def load_recent_keys(connection: sa.Connection, limit: int) -> list[SessionKey]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from clew.core.claim import Kind
+from clew.core.claim import Kind, SessionKey
 from clew.core.events import Dispatched, Settled, Usage
 from clew.core.resolve import RESPONSE_CHAIN
 from clew.store.rows import AttemptRow
@@ -41,7 +41,7 @@ def source_of(event: Dispatched) -> str:
 
 
 def open_row(event: Dispatched, parent_session_id: str | None) -> AttemptRow:
-    """The row of an attempt that is under way. Its root is set by the projector."""
+    """The row of an attempt that is under way. The projector sets root, own and place."""
     claim = event.claim
     return AttemptRow(
         request_id=event.request_id,
@@ -90,6 +90,8 @@ def open_row(event: Dispatched, parent_session_id: str | None) -> AttemptRow:
         client_disconnected=False,
         final=claim.final,
         state=UNSETTLED,
+        own=event.session,
+        landed=0,
         flags=_flags(event.flags, claim.flags),
     )
 
@@ -130,6 +132,13 @@ def leave_unsettled(row: AttemptRow, prices: Prices) -> AttemptRow:
     is_free = row.kind in _FREE_KINDS
     tokens = 0 if is_free else row.request_bytes // BYTES_PER_TOKEN
     return _price(left, Usage(input_tokens=tokens), (row.model,), prices)
+
+
+def without_names(row: AttemptRow, session: SessionKey) -> AttemptRow:
+    """The row with nothing left that a client named; its counts, times and cost stay."""
+    return row._replace(
+        session=session, session_id=session, parent_session_id=None, own=None, path="", client=""
+    )
 
 
 def _price(

@@ -11,29 +11,40 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from clew.core.claim import Claim, Principal
 from clew.core.errors import ClewError
+from clew.core.lineage.blocks import Conversation
 from clew.keeper.protocol import (
     Acknowledge,
     Answer,
     Ask,
     Barrier,
+    Command,
     Delta,
     Frames,
     FromKeeper,
     Hello,
+    KeyDelta,
+    KeySnapshot,
+    KeysUsed,
     Known,
     Passed,
+    Result,
     Snapshot,
     ToKeeper,
+    Told,
     decode_from_keeper,
     frame,
 )
 
 ANSWER_S: Final = 1.0
 BARRIER_S: Final = 10.0
+COMMAND_S: Final = 5.0
+"""A command writes the store and waits for every gateway (`server.CONFIRM_S`)."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 MAX_WAITING: Final = 10_000
@@ -49,19 +60,32 @@ class KeeperAway(ClewError):  # noqa: N818  named after what happened, like its 
         super().__init__("store_unavailable")
 
 
+Reply = Answer | Passed | Result
+KeyNews = KeySnapshot | KeyDelta
+
+
 class KeeperLink:
-    """One process's connection to the keeper. ``on_known`` is called on the loop."""
+    """One process's connection to the keeper. ``on_known`` and ``on_keys`` are called on the loop.
+
+    News is acknowledged once it has been handed to them.
+    """
 
     def __init__(
-        self, path: str, name: str, on_known: Callable[[Known], None], role: str = "gateway"
+        self,
+        path: str,
+        name: str,
+        on_known: Callable[[Known], None],
+        role: str = "gateway",
+        on_keys: Callable[[KeyNews], None] = lambda _news: None,
     ) -> None:
         self._path = path
         self._hello = Hello(role, name)
         self._on_known = on_known
+        self._on_keys = on_keys
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Answer | Passed]] = {}
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._caught_up = asyncio.Event()
         self.sequence = 0
         """The last delta applied."""
@@ -81,18 +105,55 @@ class KeeperLink:
             await asyncio.wait_for(self._caught_up.wait(), timeout_s)
         return self._caught_up.is_set()
 
-    async def ask(self, principal: Principal, claim: Claim, at_ns: int, api: str = "") -> Answer:
+    async def ask(
+        self,
+        principal: Principal,
+        claim: Claim,
+        at_ns: int,
+        api: str = "",
+        conversation: Conversation | None = None,
+    ) -> Answer:
         """The session of a claim. Raises KeeperAway within `ANSWER_S`."""
         number = next(self._numbers)
-        answer = await self._exchange(number, Ask(number, principal, claim, at_ns, api), ANSWER_S)
+        question = Ask(number, principal, claim, at_ns, api, conversation)
+        answer = await self._exchange(number, question, ANSWER_S)
         if not isinstance(answer, Answer):
             raise KeeperAway
         return answer
+
+    async def tell(self, message: Told, timeout_s: float) -> None:
+        """Have what became of a request kept; its ``number`` is set here. Raises KeeperAway."""
+        number = next(self._numbers)
+        numbered = msgspec.structs.replace(message, number=number)
+        await self._exchange(number, numbered, timeout_s)
 
     async def barrier(self, timeout_s: float = BARRIER_S) -> None:
         """Return when everything now in the journals is in the store. Raises KeeperAway."""
         number = next(self._numbers)
         await self._exchange(number, Barrier(number), timeout_s)
+
+    async def command(
+        self, name: str, arguments: dict[str, Any], timeout_s: float = COMMAND_S
+    ) -> Any:
+        """Have the keeper change something; the value the command returns.
+
+        Raises the command's own ClewError, and KeeperAway when no result came: it may then have
+        been carried out nevertheless.
+        """
+        number = next(self._numbers)
+        result = await self._exchange(number, Command(number, name, arguments), timeout_s)
+        if not isinstance(result, Result):
+            raise KeeperAway
+        if not result.ok:
+            raise ClewError(result.error, result.detail)
+        return result.value
+
+    def report_used(self, ids: tuple[str, ...], at_ns: int) -> bool:
+        """Say which gateway keys were used; False when the keeper is away."""
+        if self._writer is None:
+            return False
+        self._writer.write(frame(KeysUsed(ids, at_ns)))
+        return True
 
     async def close(self) -> None:
         """Leave; questions under way get KeeperAway."""
@@ -102,11 +163,11 @@ class KeeperLink:
                 await self._task
             self._task = None
 
-    async def _exchange(self, number: int, message: ToKeeper, timeout_s: float) -> Answer | Passed:
+    async def _exchange(self, number: int, message: ToKeeper, timeout_s: float) -> Reply:
         writer = self._writer
         if writer is None or len(self._waiting) >= MAX_WAITING:
             raise KeeperAway
-        future: asyncio.Future[Answer | Passed] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         writer.write(frame(message))
         try:
@@ -148,7 +209,7 @@ class KeeperLink:
             writer.close()
 
     def _take(self, message: FromKeeper) -> None:
-        if isinstance(message, Answer | Passed):
+        if isinstance(message, Answer | Passed | Result):
             future = self._waiting.get(message.number)
             if future is not None and not future.done():
                 future.set_result(message)
@@ -159,10 +220,16 @@ class KeeperLink:
             if message.is_last:
                 self._caught_up.set()
             return
+        if isinstance(message, KeySnapshot):
+            self._on_keys(message)
+            return
         self._apply(message)
 
-    def _apply(self, message: Delta) -> None:
-        self._on_known(message.known)
+    def _apply(self, message: Delta | KeyDelta) -> None:
+        if isinstance(message, KeyDelta):
+            self._on_keys(message)
+        else:
+            self._on_known(message.known)
         self.sequence = message.sequence
         if self._writer is not None:
             self._writer.write(frame(Acknowledge(message.sequence)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,11 +21,13 @@ import msgspec
 
 from clew.core.claim import SessionKey
 from clew.core.events import Dispatched, Event, decode
+from clew.core.moves import Moves
 from clew.journal.frame import Stop
 from clew.journal.reader import Incarnation, Position, Span, list_incarnations, read_forward
 from clew.keeper.apply import Application, Applied, Half
 from clew.keeper.batch import Batch, Derive
 from clew.keeper.ledger import Prices
+from clew.store.retention import Pruned
 from clew.store.rows import AttemptKey, OpenRow, PositionRow
 from clew.store.writer import Transaction
 
@@ -56,6 +58,26 @@ class Store(Protocol):
         """Drop what is kept of journals whose files are gone."""
         ...
 
+    def prune(
+        self, before_ns: int, idle_before_ns: int, kept: Collection[SessionKey]
+    ) -> tuple[list[Pruned], bool]:
+        """Remove a bounded part of what is too old."""
+        ...
+
+
+class Lifecycle(msgspec.Struct, frozen=True):
+    """What the configuration says of the life of sessions. Times are seconds."""
+
+    cascades: bool = False
+    """A close takes everything below along."""
+    retention_s: float = 0.0
+    """How long sessions and attempts are kept; 0: for ever."""
+    idle_after_s: float = 1_800.0
+
+
+FOR_EVER: Final = Lifecycle()
+"""Nothing is removed."""
+
 
 class Read(msgspec.Struct, frozen=True):
     """One journal's share of a pass."""
@@ -83,7 +105,12 @@ class Projector:
         batch_events: int = BATCH_EVENTS,
         now_ns: Callable[[], int] = time.time_ns,
         before_removal: Callable[[], None] = lambda: None,
+        lifecycle: Lifecycle = FOR_EVER,
+        on_pruned: Callable[[list[Pruned]], None] = lambda _pruned: None,
     ) -> None:
+        self._lifecycle = lifecycle
+        self._on_pruned = on_pruned
+        self._pruned_at_ns = 0
         self._directory = directory
         self._store = store
         self._prices = prices
@@ -99,13 +126,25 @@ class Projector:
         self._finished: set[str] = set()
         self._held: dict[str, tuple[str, ...]] = {}
         self._has_repairs = True
+        self._announced: set[SessionKey] = set()
         self._is_stale = True
         self._swept_at_ns = 0
 
-    def configure(self, prices: Prices, retention_s: float) -> None:
+    def configure(
+        self, prices: Prices, retention_s: float, lifecycle: Lifecycle = FOR_EVER
+    ) -> None:
         """What a reloaded configuration changes; counts from the next transaction on."""
         self._prices = prices
         self._retention_s = retention_s
+        self._lifecycle = lifecycle
+
+    def announce(self, changed: Iterable[SessionKey]) -> None:
+        """Somebody else writes these sessions now: the next pass tells of them.
+
+        It also looks for what is left to be done. Called on the projector's thread.
+        """
+        self._announced.update(changed)
+        self._has_repairs = True
 
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
@@ -150,6 +189,7 @@ class Projector:
         while self._has_repairs:
             yield self._commit(())
         self._sweep()
+        yield from self._prune()
 
     def _reload(self) -> None:
         self._positions = {
@@ -202,14 +242,14 @@ class Projector:
         return read.span.position != self._positions.get(read.incarnation.name, Position())
 
     def _commit(self, reads: Iterable[Read]) -> set[SessionKey]:
-        batch = Batch(self._derive)
+        events: list[Half] = []
         positions: dict[str, Position] = {}
         for read in reads:
-            for event in read.events:
-                batch.add(self._prefix + read.incarnation.name, event)
+            name = self._prefix + read.incarnation.name
+            events += (Half(name, event) for event in read.events)
             if self._has_moved(read):
                 positions[read.incarnation.name] = read.span.position
-        return self._apply(batch, positions, ())
+        return self._apply(events, positions, ())
 
     def _finish(self, read: Read) -> set[SessionKey]:
         """A journal that is read to its end and will not grow: its open attempts are left."""
@@ -224,10 +264,13 @@ class Projector:
         ]
         if not abandoned:
             return set()
-        return self._apply(Batch(self._derive), {}, abandoned)
+        return self._apply((), {}, abandoned)
 
     def _apply(
-        self, batch: Batch, positions: dict[str, Position], abandoned: Sequence[AttemptKey]
+        self,
+        events: Sequence[Half],
+        positions: dict[str, Position],
+        abandoned: Sequence[AttemptKey],
     ) -> set[SessionKey]:
         """One transaction; memory follows only once it is committed."""
         rows = [
@@ -235,14 +278,59 @@ class Projector:
             for name, at in positions.items()
         ]
         with self._store.begin() as transaction:
-            work = Application(transaction, batch, self._pending, self._prices, abandoned)
+            batch = self._gather(transaction, events, abandoned)
+            work = Application(
+                transaction,
+                batch,
+                self._pending,
+                self._prices,
+                abandoned,
+                cascades=self._lifecycle.cascades,
+            )
             applied: Applied = work.run(rows)
         self._positions.update(positions)
         self._pending.update(applied.opened)
         for key in applied.completed:
             self._pending.pop(key, None)
         self._has_repairs = applied.has_repairs
-        return applied.changed
+        announced, self._announced = self._announced, set()
+        return applied.changed | announced
+
+    def _gather(
+        self, transaction: Transaction, events: Sequence[Half], abandoned: Sequence[AttemptKey]
+    ) -> Batch:
+        """The events as one batch, in the sessions to which verbs have moved them."""
+        keys: set[SessionKey] = set()
+        waiting = (self._pending.get((e.request_id, e.attempt)) for _, e in events)
+        abandoned_halves = (self._pending.get(key) for key in abandoned)
+        for half in (*events, *waiting, *abandoned_halves):
+            if half is not None and isinstance(half.event, Dispatched):
+                keys |= {key for key in (half.event.session, half.event.parent) if key is not None}
+        rules = transaction.moves(keys)
+        forgotten = transaction.forgotten(rule.target for rule in rules)
+        batch = Batch(self._derive, Moves(rules), frozenset(forgotten))
+        for journal, event in events:
+            batch.add(journal, event)
+        return batch
+
+    def _prune(self) -> Iterator[set[SessionKey]]:
+        """Remove what is older than it may be kept, a bounded part in each transaction."""
+        now_ns, life = self._now_ns(), self._lifecycle
+        every_ns = int(min(SWEEP_S, life.retention_s / 10) * 1e9)
+        if not life.retention_s or 0 <= now_ns - self._pruned_at_ns < every_ns:
+            return
+        self._pruned_at_ns = now_ns
+        before_ns = now_ns - int(life.retention_s * 1e9)
+        idle_before_ns = now_ns - int(life.idle_after_s * 1e9)
+        events = (half.event for half in self._pending.values())
+        busy = {event.session for event in events if isinstance(event, Dispatched)}
+        kept = {key for key in busy if key is not None}
+        has_more = True
+        while has_more:
+            pruned, has_more = self._store.prune(before_ns, idle_before_ns, kept)
+            if pruned:
+                self._on_pruned(pruned)
+            yield set()
 
     def _sweep(self) -> None:
         """Remove journals that are projected, unowned, clean and old enough."""

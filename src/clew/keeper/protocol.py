@@ -3,15 +3,18 @@
 A frame is four bytes of big-endian length, then one message. A gateway says `Hello` and gets the
 snapshot (recent sessions, newest first, the last part marked), then numbered deltas which it
 acknowledges. `Ask` is answered by `Answer` of the same number; answers may overtake one another.
+A `Command` (`keeper.commands`) changes something and is answered by its `Result`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from clew.core.claim import Claim, Principal, SessionKey
+from clew.core.keys import Key
+from clew.core.lineage.blocks import Conversation, Reply
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """Bounds what a peer can make the other hold; a snapshot is sent in parts below it."""
@@ -32,6 +35,10 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     """(family, value) of every alias that names it."""
     is_placeholder: bool = False
     """Named as a parent, never seen itself: its first own request opens it."""
+    families: tuple[str, ...] = ()
+    """Families of which it has a durable thread id."""
+    gone: tuple[tuple[str, str], ...] = ()
+    """(family, value) of ids that named it and name nothing now; what a delta takes away."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
@@ -49,6 +56,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
     claim: Claim
     at_ns: int
     api: str = ""
+    conversation: Conversation | None = None
+    """The request's content as digests, where content may say whose it is."""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
@@ -60,6 +69,30 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
     """exact | migrated | resumed | new | unattributed"""
     source: str = ""
     flags: tuple[str, ...] = ()
+    node: int = 0
+    """The lineage node the request took; 0: none, or a side call."""
+    is_side: bool = False
+    """A call about the session, not a turn of it."""
+    is_unnamed: bool = False
+    """The request's own id does not name this session: it must not be remembered for it."""
+    is_child: bool = False
+    """A subagent by its content alone."""
+    forked_from: SessionKey | None = None
+    reason: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True, tag="told"):
+    """What became of a request that content was weighed for; answered by `Passed` once kept."""
+
+    number: int
+    principal: Principal
+    claim: Claim
+    api: str
+    session: SessionKey
+    node: int
+    reply: Reply | None
+    """The relayed answer; None: the attempt failed and its node may be taken again."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):
@@ -95,8 +128,55 @@ class Passed(msgspec.Struct, frozen=True, array_like=True, tag="passed"):
     number: int
 
 
-ToKeeper = Hello | Ask | Acknowledge | Barrier
-FromKeeper = Answer | Snapshot | Delta | Passed
+class Command(msgspec.Struct, frozen=True, array_like=True, tag="do"):
+    """Change something: ``name`` is a row of `keeper.commands.COMMANDS`."""
+
+    number: int
+    name: str
+    arguments: dict[str, Any]
+    """Plain MessagePack values, as the command's function reads them."""
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True, tag="done"):
+    """Answers `Command`. ``error`` is a code of `core.errors`, empty when it was carried out."""
+
+    number: int
+    ok: bool
+    value: Any = None
+    error: str = ""
+    detail: str = ""
+    """What the error's sentence should say instead of the table's; may be empty."""
+
+
+class KeySnapshot(msgspec.Struct, frozen=True, array_like=True, tag="keys"):
+    """A part of every gateway key that is not revoked, at ``sequence``.
+
+    The parts come one after the other, no delta between them; together they replace what a
+    gateway knew.
+    """
+
+    sequence: int
+    keys: tuple[Key, ...]
+    is_first: bool
+    is_last: bool
+
+
+class KeyDelta(msgspec.Struct, frozen=True, array_like=True, tag="key"):
+    """Gateway keys changed, together; ``sequence`` is counted and acknowledged as a `Delta`'s."""
+
+    sequence: int
+    keys: tuple[Key, ...]
+
+
+class KeysUsed(msgspec.Struct, frozen=True, array_like=True, tag="used"):
+    """Gateway keys (ids) that were used since the gateway last said so."""
+
+    ids: tuple[str, ...]
+    at_ns: int
+
+
+ToKeeper = Hello | Ask | Told | Acknowledge | Barrier | Command | KeysUsed
+FromKeeper = Answer | Snapshot | Delta | Passed | Result | KeySnapshot | KeyDelta
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_to_keeper: Final = msgspec.msgpack.Decoder(ToKeeper).decode

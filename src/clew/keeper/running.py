@@ -1,7 +1,8 @@
 """Runs the projector: one pass every 50 ms and on demand, on a thread of its own.
 
 A thread, not slices of the loop: a SQLite commit may checkpoint and wait for the disk, and
-questions must be answered meanwhile. One thread, because one connection writes. News of changed
+questions must be answered meanwhile. One thread, because one connection writes; whoever else has
+to write (a command) does it there too, between two transactions of a pass. News of changed
 sessions is handed to the loop after each transaction, never before it is committed.
 """
 
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -23,6 +25,8 @@ from clew.keeper.protocol import Known
 
 POLL_S: Final = 0.05
 RETRY_S: Final = 0.25
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ class Running:
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._writes: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.fault = ""
         """Why the store cannot be written now; empty while it can."""
 
@@ -56,6 +61,17 @@ class Running:
         self._waiters.append(waiter)
         self._wanted.set()
         return waiter
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Run ``work`` on the thread, before the next transaction; raises what it raises."""
+        done: Future[T] = Future()
+        self._writes.append((work, done))
+        self._wanted.set()
+        return await asyncio.wrap_future(done)
+
+    def announce(self, changed: Iterable[SessionKey]) -> None:
+        """Tell of these sessions with the next pass; called on the thread, by a write."""
+        self._projector.announce(changed)
 
     async def finish(self) -> None:
         """Stop following, project what is there, end the thread."""
@@ -98,9 +114,21 @@ class Running:
 
     def _pass(self) -> None:
         """On the thread."""
+        self._write_all()
         for changed in self._projector.slices():
             if changed:
                 self._loop.call_soon_threadsafe(self._news, self._load(changed))
+            self._write_all()
+
+    def _write_all(self) -> None:
+        while self._writes:
+            work, done = self._writes.popleft()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                done.set_result(work())
+            except Exception as error:  # noqa: BLE001  handed to whoever asked for the write
+                done.set_exception(error)
 
     def _note(self, error: Exception) -> None:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from clew.config.schema import Sessions
 from clew.core.claim import Alias, Claim, Principal, SessionKey
+from clew.core.errors import ClewError
+from clew.core.keys import Key
 from clew.core.resolve import Outcome, Resolution, resolve
-from clew.core.session import derive_key
+from clew.core.resolve_content import Content, rules_with
+from clew.core.session import derive_key, format_key
 from clew.keeper.knowledge import (
     PrincipalKnowledge,
     Recent,
@@ -27,70 +32,91 @@ from clew.keeper.knowledge import (
     load_recent_keys,
     merge_answer,
 )
+from clew.keeper.lineage import LineageDesk
+from clew.keeper.peer import Confirmation, Peer
 from clew.keeper.protocol import (
     Acknowledge,
     Answer,
     Ask,
     Barrier,
+    Command,
     Delta,
     Frames,
-    FromKeeper,
     Hello,
+    KeyDelta,
+    KeySnapshot,
+    KeysUsed,
     Known,
     Passed,
+    Result,
     Snapshot,
     ToKeeper,
+    Told,
     decode_to_keeper,
-    frame,
 )
 from clew.keeper.running import Running
 
 SNAPSHOT_SESSIONS: Final = 50_000
 SNAPSHOT_PART: Final = 500
 CATCH_UP_S: Final = 0.5
-MAX_BEHIND_BYTES: Final = 64 * 1024 * 1024
-"""What is held for a peer that does not read; beyond it the peer is cut and starts over."""
+KEY_BYTES: Final = 16
+KEYS_PART: Final = 5_000
+CONFIRM_S: Final = 1.0
+"""How long a command waits for gateways to acknowledge before it says which did not."""
+
+Do = Callable[[Command], Awaitable[Result]]
+Used = Callable[[KeysUsed], Coroutine[Any, Any, None]]
+Write = Callable[[Callable[[sa.Connection], None]], Awaitable[None]]
+DEFAULTS: Final = Sessions()
 
 _log = logging.getLogger(__name__)
 
 
-class Peer:
-    """One connected process."""
+async def _no_command(command: Command) -> Result:
+    return Result(command.number, ok=False, error="store_unavailable")
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.name = "?"
-        self.is_following = False
-        """A gateway that has said hello: it gets every delta from then on."""
-        self.acknowledged = 0
-        self.tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, message: FromKeeper) -> None:
-        """Queue a message; a peer too far behind is cut."""
-        transport = self.writer.transport
-        if transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > MAX_BEHIND_BYTES:
-            _log.warning("%s does not read its news: cut", self.name)
-            transport.abort()
-            return
-        self.writer.write(frame(message))
+async def _not_kept(_used: KeysUsed) -> None:
+    return
 
 
 class KeeperServer:
     """Everything on the keeper's loop but the projector."""
 
-    def __init__(self, engine: sa.Engine, secret: bytes) -> None:
+    def __init__(self, engine: sa.Engine, secret: bytes, settings: Sessions = DEFAULTS) -> None:
         self._engine = engine
         self._secret = secret
         # Each look-up sees the latest commit; no snapshot is held between two.
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._recent = Recent()
+        self._lineage = LineageDesk(
+            self._connection, settings, lambda: format_key(os.urandom(KEY_BYTES))
+        )
+        self._lineage_lock = asyncio.Lock()
+        self._write: Write | None = None
         self._peers: set[Peer] = set()
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._server: asyncio.Server | None = None
         self._running: Running | None = None
+        self._do: Do = _no_command
+        self._used: Used = _not_kept
+        self._commands: set[asyncio.Task[None]] = set()
+        self._confirmations: set[Confirmation] = set()
+        self._keys: dict[str, Key] = {}
         self.sequence = 0
+
+    def serve_commands(self, do: Do, used: Used = _not_kept) -> None:
+        """Carry out commands by ``do``; ``used`` takes gateways' word of keys in use."""
+        self._do = do
+        self._used = used
+
+    def write_by(self, write: Write) -> None:
+        """How the server has something written: in one transaction, on the writing thread."""
+        self._write = write
+
+    def load_keys(self, keys: list[Key]) -> None:
+        """The gateway keys there are at start, before any peer is served."""
+        self._keys = {key.id: key for key in keys}
 
     async def start(self, listener: socket.socket, running: Running) -> None:
         """Accept peers on a listening unix socket."""
@@ -101,6 +127,8 @@ class KeeperServer:
         """Cut every peer and stop."""
         if self._server is not None:
             self._server.close()
+        for task in self._commands:
+            task.cancel()
         for peer in list(self._peers):
             peer.writer.close()
         self._reading.shutdown()
@@ -110,11 +138,73 @@ class KeeperServer:
         """Sessions changed in the store: every gateway hears of it, in order."""
         for known in changed:
             self._recent.settle(known)
+            if known.is_closed:
+                self._lineage.close_session(known.key)
             self.sequence += 1
-            delta = Delta(self.sequence, known)
-            for peer in self._peers:
-                if peer.is_following:
-                    peer.send(delta)
+            self._send_all(Delta(self.sequence, known))
+
+    def retract(
+        self,
+        changed: Collection[SessionKey],
+        gone: Iterable[tuple[SessionKey, Principal, tuple[tuple[str, str], ...]]],
+    ) -> None:
+        """A verb was written: what was answered of these sessions is forgotten, here and there.
+
+        ``gone`` are sessions that are no more, with the ids that name nothing now.
+        """
+        self._recent.drop({*changed, *(key for key, _, _ in gone)})
+        for key, principal, names in gone:
+            if names:
+                self.sequence += 1
+                known = Known(key, principal, "", None, "", key, False, (), gone=names)
+                self._send_all(Delta(self.sequence, known))
+
+    @property
+    def connection(self) -> sa.Connection:
+        """For point look-ups; it sees the latest commit and cannot write."""
+        return self._connection
+
+    def look_up(self, principal: Principal, claim: Claim) -> SessionKey | None:
+        """The session that a claim names already; nothing is opened or remembered."""
+        found = resolve(claim, self._knowledge(principal))
+        is_known = found.outcome in (Outcome.EXACT, Outcome.MIGRATED, Outcome.RESUMED)
+        return found.key if is_known else None
+
+    def tell_keys(self, changed: tuple[Key, ...]) -> None:
+        """Gateway keys changed in the store: every gateway hears of them, together."""
+        for key in changed:
+            if key.revoked_at_ns is None:
+                self._keys[key.id] = key
+            else:
+                self._keys.pop(key.id, None)
+        self.sequence += 1
+        self._send_all(KeyDelta(self.sequence, changed))
+
+    @property
+    def key_count(self) -> int:
+        """Keys that are not revoked."""
+        return len(self._keys)
+
+    async def confirm(self, timeout_s: float = CONFIRM_S) -> list[str]:
+        """Wait until every gateway connected now has acknowledged all news told so far.
+
+        Returns the names of those that did not within ``timeout_s``: they may act on older news.
+        """
+        waiting = Confirmation(self.sequence, {peer for peer in self._peers if peer.is_following})
+        self._confirmations.add(waiting)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waiting.done.wait(), timeout_s)
+        finally:
+            self._confirmations.discard(waiting)
+        return sorted([*waiting.gone, *(peer.name for peer in waiting.pending)])
+
+    def _send_all(self, news: Delta | KeyDelta) -> None:
+        for peer in self._peers:
+            if peer.is_following:
+                peer.send(news)
+                if isinstance(news, Delta) and not peer.has_snapshot:
+                    peer.told.add(news.known.key)
 
     # --- peers ---------------------------------------------------------------------------------
 
@@ -130,6 +220,8 @@ class KeeperServer:
             _log.warning("%s was cut: %s", peer.name, error)
         finally:
             self._peers.discard(peer)
+            for confirmation in list(self._confirmations):
+                confirmation.lose(peer)
             for task in peer.tasks:
                 task.cancel()
             writer.close()
@@ -138,11 +230,35 @@ class KeeperServer:
         if isinstance(message, Ask):
             self._take_ask(peer, message)
         elif isinstance(message, Acknowledge):
-            peer.acknowledged = message.sequence
+            self._take_acknowledgement(peer, message)
+        elif isinstance(message, Command):
+            self._take_command(peer, message)
+        elif isinstance(message, KeysUsed):
+            self._begin(self._used(message))
+        elif isinstance(message, Told):
+            self._lineage.told(message)
+            self._spawn(peer, self._confirm_told(peer, message))
         elif isinstance(message, Barrier):
             self._spawn(peer, self._pass_barrier(peer, message))
         else:
             self._welcome(peer, message)
+
+    def _take_acknowledgement(self, peer: Peer, message: Acknowledge) -> None:
+        peer.acknowledged = message.sequence
+        for confirmation in self._confirmations:
+            confirmation.judge()
+
+    def _take_command(self, peer: Peer, command: Command) -> None:
+        # Not the peer's task: a command that was begun is ended, whether or not its asker stays.
+        self._begin(self._run_command(peer, command))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+
+    async def _run_command(self, peer: Peer, command: Command) -> None:
+        peer.send(await self._do(command))
 
     def _spawn(self, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -154,7 +270,17 @@ class KeeperServer:
         if hello.role == "gateway" and not peer.is_following:
             # Deltas from here on; each part is read later than the deltas sent before it.
             peer.is_following = True
+            peer.acknowledged = self.sequence  # what was told before is in the snapshots
+            self._send_keys(peer)
             self._spawn(peer, self._send_snapshot(peer))
+
+    def _send_keys(self, peer: Peer) -> None:
+        """Every key, in parts that no delta comes between."""
+        found = tuple(self._keys.values())
+        for start in range(0, max(len(found), 1), KEYS_PART):
+            part = found[start : start + KEYS_PART]
+            is_last = start + KEYS_PART >= len(found)
+            peer.send(KeySnapshot(self.sequence, part, start == 0, is_last))
 
     async def _send_snapshot(self, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
@@ -164,12 +290,16 @@ class KeeperServer:
                 self._reading, load_recent_keys, link, SNAPSHOT_SESSIONS
             )
             for start in range(0, max(len(keys), 1), SNAPSHOT_PART):
+                peer.told.clear()
                 part = await loop.run_in_executor(
                     self._reading, _load_part, link, keys[start : start + SNAPSHOT_PART]
                 )
+                # A delta that was sent meanwhile may be newer than what was read.
+                news = tuple(known for known in part if known.key not in peer.told)
                 is_last = start + SNAPSHOT_PART >= len(keys)
-                peer.send(Snapshot(self.sequence, part, is_last))
+                peer.send(Snapshot(self.sequence, news, is_last))
                 await peer.writer.drain()
+            peer.has_snapshot = True
 
     async def _pass_barrier(self, peer: Peer, barrier: Barrier) -> None:
         await self._catch_up()
@@ -183,11 +313,12 @@ class KeeperServer:
 
     def _take_ask(self, peer: Peer, ask: Ask) -> None:
         knowledge = self._knowledge(ask.principal)
-        resolution = resolve(ask.claim, knowledge)
+        content = self._lineage.content(ask, knowledge)
+        resolution = self._resolve(ask, knowledge, content)
         if _may_be_behind(ask.claim, resolution):
             self._spawn(peer, self._answer_later(peer, ask))
         else:
-            peer.send(self._answer(ask, resolution, knowledge))
+            peer.send(self._answer(ask, resolution, knowledge, content))
 
     async def _answer_later(self, peer: Peer, ask: Ask) -> None:
         """Decide on what is in the journals now; on what is known, when that takes too long."""
@@ -195,19 +326,64 @@ class KeeperServer:
             await asyncio.wait_for(self._catch_up(), CATCH_UP_S)
         # No await from here on: two questions about one id must not decide side by side.
         knowledge = self._knowledge(ask.principal)
-        peer.send(self._answer(ask, resolve(ask.claim, knowledge), knowledge))
+        content = self._lineage.content(ask, knowledge)
+        resolution = self._resolve(ask, knowledge, content)
+        peer.send(self._answer(ask, resolution, knowledge, content))
+
+    def _resolve(
+        self, ask: Ask, knowledge: PrincipalKnowledge, content: Content | None
+    ) -> Resolution:
+        predecessors = self._lineage.predecessors(ask, knowledge)
+        return resolve(ask.claim, knowledge, rules_with(content, predecessors))
 
     def _knowledge(self, principal: Principal) -> PrincipalKnowledge:
         return PrincipalKnowledge(self._connection, self._recent, principal, self._derive)
 
-    def _answer(self, ask: Ask, resolution: Resolution, knowledge: PrincipalKnowledge) -> Answer:
+    def _answer(
+        self,
+        ask: Ask,
+        resolution: Resolution,
+        knowledge: PrincipalKnowledge,
+        content: Content | None,
+    ) -> Answer:
         before = knowledge.present(resolution.key) if resolution.key is not None else None
         known = merge_answer(ask.principal, resolution, before)
         if known is not None and known != before:
             self._recent.remember(known)
+        node = self._lineage.record(ask, resolution, content)
+        if self._lineage.is_unwritten and not self._lineage_lock.locked():
+            self._begin(self._write_lineage())
         return Answer(
-            ask.number, known, resolution.outcome.value, resolution.source, resolution.flags
+            ask.number,
+            known,
+            resolution.outcome.value,
+            resolution.source,
+            resolution.flags,
+            node=node,
+            is_side=resolution.is_side,
+            is_unnamed=resolution.is_unnamed,
+            is_child=resolution.is_child,
+            forked_from=resolution.forked_from,
+            reason=resolution.reason,
+            evidence=resolution.evidence,
         )
+
+    async def _confirm_told(self, peer: Peer, message: Told) -> None:
+        await self._write_lineage()
+        peer.send(Passed(message.number))
+
+    async def _write_lineage(self) -> None:
+        """Write what lineage has learnt; returns when everything learnt before the call is kept."""
+        if self._write is None:
+            return
+        async with self._lineage_lock:
+            if not self._lineage.is_unwritten:
+                return
+            taken = self._lineage.take_unwritten()
+            try:
+                await self._write(taken.write)
+            except ClewError:
+                self._lineage.put_back(taken)
 
     def _derive(self, principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(self._secret, principal, alias.family, alias.value)

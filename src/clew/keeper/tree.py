@@ -59,6 +59,8 @@ def make_link(transaction: Transaction, link: Link) -> bool:
 
 def _circle(transaction: Transaction, child: SessionKey, link: Link) -> list[Link]:
     """The links of the circle this one would close; empty when it closes none."""
+    if not transaction.has_children(child):
+        return []  # most links are made by a session that has just come
     way = [link]
     for key, parent, at_ns in transaction.ancestors(link.parent):
         if key == child:

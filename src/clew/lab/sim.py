@@ -92,7 +92,7 @@ class Simulator:
         self, dialect: Dialect, request: Request, exchange: Exchange, *, counts: bool
     ) -> None:
         try:
-            ask = dialect.read(request.path, request.query, msgspec.json.decode(request.body))
+            ask = dialect.read(request.path, request.query, _read_body(request.body))
         except (KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError) as fault:
             body = dialect.error(400, f"invalid request: {fault}", self._script.token(0))
             send_json(exchange, 400, body)
@@ -253,6 +253,22 @@ async def _main(settings: SimSettings) -> int:
 def run(settings: SimSettings) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit code (2: the address cannot be had)."""
     return uvloop.run(_main(settings))
+
+
+def _read_body(body: bytes) -> Any:
+    """The request's document. Tools given by name alone, as in a recorded request whose schemas
+    were left out, are spelled out in the form of every API at once."""
+    document = msgspec.json.decode(body)
+    if isinstance(document, dict) and isinstance(document.get("tools"), list):
+        document["tools"] = [_spelled_out(tool) for tool in document["tools"]]
+    return document
+
+
+def _spelled_out(tool: Any) -> Any:
+    if not isinstance(tool, str):
+        return tool
+    named = {"name": tool}
+    return {"type": "function", **named, "function": named, "functionDeclarations": [named]}
 
 
 if __name__ == "__main__":

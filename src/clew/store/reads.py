@@ -13,8 +13,11 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
+from clew.core.moves import ALWAYS, EVERYTHING, MAX_STEPS
+from clew.store import reads_landed as landings
 from clew.store import reads_tree as trees
 from clew.store import reads_usage as usages
+from clew.store.reads_keys import KeyCursor, KeyPage, KeyView, read_key, read_keys
 from clew.store.reads_parts import Parts, read_parts
 from clew.store.reads_query import (
     Page,
@@ -27,7 +30,7 @@ from clew.store.reads_query import (
 )
 from clew.store.reads_shapes import NANO, EventView, Record, Session, record_view, session_view
 from clew.store.reads_shapes import time_text as _time_text
-from clew.store.schema import aliases, attempts, session_events, sessions
+from clew.store.schema import aliases, attempts, moves, session_events, sessions
 
 MAX_CANDIDATES: Final = 5
 """Clew ids named when an external id fits several sessions."""
@@ -193,6 +196,26 @@ class Reads:
         with self._read() as link:
             return usages.read_usage(link, by, since_ns, until_ns, limit)
 
+    def keys(self, principal: str, limit: int, cursor: KeyCursor | None, now_ns: int) -> KeyPage:
+        """A page of gateway keys, the newest first; an empty ``principal`` filters nothing."""
+        with self._read() as link:
+            return read_keys(link, principal, limit, cursor, now_ns)
+
+    def key(self, key_id: str, now_ns: int) -> KeyView | None:
+        """One gateway key."""
+        with self._read() as link:
+            return read_key(link, key_id, now_ns)
+
+    def last_place(self) -> int:
+        """The place of the record that landed last."""
+        with self._read() as link:
+            return landings.last_place(link)
+
+    def landed(self, after: int) -> list[landings.Landed]:
+        """Records that landed after a place, a bounded number of them."""
+        with self._read() as link:
+            return landings.read_landed(link, after)
+
     def counts(self, now_ns: int) -> dict[str, int]:
         """How many sessions are open, idle and closed."""
         idle_before_ns = self._idle_before(now_ns)
@@ -267,12 +290,16 @@ class Reads:
 def find_session(link: sa.Connection, name: str) -> str:
     """Clew's id of the one session that ``name`` means. Raises `UnknownSessionError`.
 
-    Clew's own id wins; else the sessions whose external id or alias it is must be one.
+    Clew's own id wins, also that of a session merged into another; else the sessions whose
+    external id or alias it is must be one.
     """
     if not name or "\0" in name:
         raise UnknownSessionError
     if link.execute(sa.select(sessions.c.id).where(sessions.c.id == name)).first():
         return name
+    home = _survivor(link, name)
+    if home:
+        return home
     chosen = sa.union(
         sa.select(sessions.c.id).where(sessions.c.session_id == name),
         sa.select(sessions.c.id)
@@ -283,6 +310,21 @@ def find_session(link: sa.Connection, name: str) -> str:
     if len(found) != 1:
         raise UnknownSessionError(found)
     return found[0]
+
+
+def _survivor(link: sa.Connection, name: str) -> str:
+    """The session that a merged one is part of; empty for a name of none."""
+    at, home = name, ""
+    for _ in range(MAX_STEPS):
+        found = link.scalar(
+            sa.select(moves.c.target).where(
+                moves.c.session == at, moves.c.own == EVERYTHING, moves.c.until_ns == ALWAYS
+            )
+        )
+        if found is None:
+            break
+        at = home = str(found)
+    return home
 
 
 def _find_root(link: sa.Connection, name: str) -> str | None:

@@ -113,6 +113,8 @@ class AttemptRow(NamedTuple):
     client_disconnected: bool
     final: bool
     state: str
+    own: SessionKey | None
+    landed: int
     flags: tuple[str, ...]
 
 
@@ -123,6 +125,7 @@ class ResponseRow(NamedTuple):
     response_id: str
     session: SessionKey
     seen_ns: int
+    own: SessionKey | None = None
 
 
 class EventRow(NamedTuple):
@@ -134,6 +137,8 @@ class EventRow(NamedTuple):
     subject: str
     reason: str
     after: dict[str, str] | None
+    before: dict[str, str] | None = None
+    evidence: tuple[str, ...] = ()
 
 
 class OpenRow(NamedTuple):
@@ -151,6 +156,14 @@ class PositionRow(NamedTuple):
     journal: str
     segment: int
     offset: int
+
+
+class CascadeRow(NamedTuple):
+    """A session whose children still have to be closed, those after ``beyond`` in their order."""
+
+    session: SessionKey
+    at_ns: int
+    beyond: str = ""
 
 
 COUNTERS: Final = (

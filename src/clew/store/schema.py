@@ -143,10 +143,15 @@ attempts: Final = sa.Table(
     sa.Column("client_disconnected", sa.Boolean, nullable=False),
     sa.Column("final", sa.Boolean, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # settled | unsettled
+    # The session that the attempt's own id opens, whichever it was counted for: what a split
+    # takes back by. And its place in the order in which rows landed here (`landing`).
+    sa.Column("own", _id),
+    sa.Column("landed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("flags", sa.JSON, nullable=False),
     sa.Index("attempts_by_session", "session", "received_at_ns"),
     sa.Index("attempts_by_time", "received_at_ns"),
     sa.Index("attempts_by_root", "root"),
+    sa.Index("attempts_by_landing", "landed"),
 )
 
 # Intents whose outcome has not been read yet; what the projector holds over its own restart.
@@ -167,6 +172,8 @@ responses: Final = sa.Table(
     sa.Column("response_id", sa.String(256), primary_key=True),
     sa.Column("session", _id, nullable=False),
     sa.Column("seen_ns", _ns, nullable=False),
+    sa.Column("own", _id),  # as in attempts
+    sa.Index("responses_by_session", "session"),
 )
 
 # What happened to a session, and why: opened, aliased, migrated, resumed, forked, closed…
@@ -202,4 +209,72 @@ tree_repairs: Final = sa.Table(
     "tree_repairs",
     metadata,
     sa.Column("session", _id, primary_key=True),
+)
+
+# Sessions that were closed together with everything below them, whose children still have to be
+# closed: as with `tree_repairs`, a transaction closes a bounded part.
+cascades: Final = sa.Table(
+    "cascades",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
+    sa.Column("at_ns", _ns, nullable=False),
+    sa.Column("beyond", _id, nullable=False, server_default=""),
+)
+
+# Where attempts land that the journal names for another session (`core.moves`): the source was
+# merged, an id was split off it, or it was forgotten.
+moves: Final = sa.Table(
+    "moves",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
+    sa.Column("own", _id, primary_key=True),  # empty: every attempt of the session
+    sa.Column("until_ns", _ns, primary_key=True),  # 0: whenever it was received
+    sa.Column("target", _id, nullable=False),
+    sa.Column("at_ns", _ns, nullable=False),
+    # What a merged session was, so that it can be split off again.
+    sa.Column("saved", sa.JSON),
+    sa.Index("moves_by_target", "target"),
+)
+
+# One row: the number of the attempt that landed last. A row lock orders several keepers, so that
+# numbers become visible in their order.
+landing: Final = sa.Table(
+    "landing",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+)
+
+# Gateway keys. The key itself is never here, only its keyed hash; rows outlive the key, because
+# they say who could call when.
+keys: Final = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", _id, primary_key=True),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False, server_default=""),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("team", sa.String(128), nullable=False, server_default=""),
+    sa.Column("project", sa.String(128), nullable=False, server_default=""),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("created_at_ns", _ns, nullable=False),
+    sa.Column("expires_at_ns", _ns),
+    # Set when it was replaced: until then it is still accepted.
+    sa.Column("grace_until_ns", _ns),
+    sa.Column("replaced_by", _id),
+    sa.Column("revoked_at_ns", _ns),
+    # Coarse: gateways report their keys once a minute.
+    sa.Column("last_used_ns", _ns),
+    sa.Index("keys_by_hash", "hash", unique=True),
+    sa.Index("keys_by_creation", "created_at_ns", "id"),
+)
+
+# What each lineage scope has changed, in order; compacted when a scope is loaded.
+lineage_log: Final = sa.Table(
+    "lineage_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("scope", sa.String(512), nullable=False),
+    sa.Column("changes", sa.LargeBinary, nullable=False),
+    sa.Index("lineage_log_by_scope", "scope", "id"),
 )

@@ -7,7 +7,7 @@ same row make one of them fail and project its batch again, which is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from operator import attrgetter
@@ -19,11 +19,15 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from clew.core.claim import SessionKey
+from clew.core.moves import Move
+from clew.core.session import FORGOTTEN
+from clew.store.retention import Pruned, prune_attempts, prune_rules, prune_sessions
 from clew.store.rows import (
     AliasKey,
     AliasRow,
     AttemptKey,
     AttemptRow,
+    CascadeRow,
     EventRow,
     OpenRow,
     PositionRow,
@@ -33,7 +37,10 @@ from clew.store.rows import (
 from clew.store.schema import (
     aliases,
     attempts,
+    cascades,
     journal_positions,
+    landing,
+    moves,
     open_attempts,
     responses,
     session_events,
@@ -106,6 +113,10 @@ class Transaction(Protocol):
         """How far the journals are projected with this transaction."""
         ...
 
+    def has_children(self, key: SessionKey) -> bool:
+        """Whether any session is below."""
+        ...
+
     def ancestors(self, key: SessionKey) -> list[tuple[SessionKey, SessionKey | None, int]]:
         """``key`` and everything above it, nearest first, as (id, parent, parent_at_ns)."""
         ...
@@ -136,6 +147,40 @@ class Transaction(Protocol):
         """Their children are in order."""
         ...
 
+    def moves(self, keys: Iterable[SessionKey]) -> list[Move]:
+        """Every rule that an attempt of one of these sessions can meet."""
+        ...
+
+    def forgotten(self, keys: Iterable[SessionKey]) -> set[SessionKey]:
+        """Those of these sessions whose names were erased."""
+        ...
+
+    def take_landings(self, count: int) -> int:
+        """The first of ``count`` consecutive numbers that nobody else gets."""
+        ...
+
+    def cascades(self, limit: int) -> list[CascadeRow]:
+        """Sessions whose children still have to be closed."""
+        ...
+
+    def add_cascades(self, rows: Sequence[CascadeRow]) -> None:
+        """Note them, or how far they are."""
+        ...
+
+    def delete_cascades(self, keys: Sequence[SessionKey]) -> None:
+        """Their children are closed."""
+        ...
+
+    def children_after(
+        self, parent: SessionKey, beyond: str, limit: int
+    ) -> list[tuple[SessionKey, bool]]:
+        """Children in the order of their keys, each with whether it is closed."""
+        ...
+
+    def close_sessions(self, keys: list[SessionKey], at_ns: int, reason: str) -> None:
+        """Close sessions that are open."""
+        ...
+
 
 class StoreWriter:
     """Opens transactions on one engine. Used by one thread at a time."""
@@ -161,6 +206,21 @@ class StoreWriter:
         with self._engine.begin() as connection:
             rows = connection.execute(sa.select(*journal_positions.c))
             return [PositionRow(row.journal, row.segment, row.offset) for row in rows]
+
+    def prune(
+        self, before_ns: int, idle_before_ns: int, kept: Collection[SessionKey]
+    ) -> tuple[list[Pruned], bool]:
+        """Remove a bounded part of what was seen last before ``before_ns``.
+
+        Sessions that are open (seen since ``idle_before_ns``) or ``kept`` stay. Returns the
+        sessions removed and whether there may be more.
+        """
+        with self._engine.begin() as connection:
+            if prune_attempts(connection, before_ns):
+                return [], True
+            prune_rules(connection, before_ns)
+            pruned = prune_sessions(connection, before_ns, idle_before_ns, kept)
+            return pruned, bool(pruned)
 
     def forget_journals(self, names: Sequence[str]) -> None:
         """Drop what is kept of journals whose files are gone."""
@@ -238,6 +298,7 @@ class _Statements:
                 open_attempts.c.attempt == sa.bindparam("_attempt"),
             ),
         )
+        self.add_cascades = put(cascades, CascadeRow._fields)
         self.add_repairs = _Statement(
             engine,
             insert(tree_repairs)
@@ -326,7 +387,10 @@ class _Transaction:
         self._statements.put_responses.run(self._connection, rows)
 
     def put_events(self, rows: Sequence[EventRow]) -> None:
-        values = [(*row[:-1], _json(row.after)) for row in rows]
+        values = [
+            (*row[:5], _json(row.after), _json(row.before), _json(row.evidence or None))
+            for row in rows
+        ]
         self._statements.put_events.run(self._connection, values)
 
     def put_open(self, rows: Sequence[OpenRow]) -> None:
@@ -337,6 +401,9 @@ class _Transaction:
 
     def put_positions(self, rows: Sequence[PositionRow]) -> None:
         self._statements.put_positions.run(self._connection, rows)
+
+    def has_children(self, key: SessionKey) -> bool:
+        return self._connection.execute(_A_CHILD, {"parent": key}).first() is not None
 
     def ancestors(self, key: SessionKey) -> list[tuple[SessionKey, SessionKey | None, int]]:
         columns = (sessions.c.id, sessions.c.parent_id, sessions.c.parent_at_ns)
@@ -389,6 +456,74 @@ class _Transaction:
             self._connection.execute(
                 sa.delete(tree_repairs).where(tree_repairs.c.session.in_(chunk))
             )
+
+    def moves(self, keys: Iterable[SessionKey]) -> list[Move]:
+        found: list[Move] = []
+        wanted, seen = set(keys), set[SessionKey]()
+        while wanted:
+            seen |= wanted
+            rules: list[Move] = []
+            for chunk in _chunks(sorted(wanted)):
+                query = sa.select(*_MOVE_COLUMNS).where(moves.c.session.in_(chunk))
+                rules += (Move(*row) for row in self._connection.execute(query))
+            found += rules
+            wanted = {rule.target for rule in rules} - seen
+        return found
+
+    def forgotten(self, keys: Iterable[SessionKey]) -> set[SessionKey]:
+        found: set[SessionKey] = set()
+        for chunk in _chunks(sorted(set(keys))):
+            query = sa.select(sessions.c.id).where(
+                sessions.c.id.in_(chunk), sessions.c.close_reason == FORGOTTEN
+            )
+            found.update(self._connection.scalars(query))
+        return found
+
+    def take_landings(self, count: int) -> int:
+        last = self._connection.scalar(
+            sa.update(landing)
+            .where(landing.c.id == 1)
+            .values(last=landing.c.last + count)
+            .returning(landing.c.last)
+        )
+        return int(last or count) - count + 1
+
+    def cascades(self, limit: int) -> list[CascadeRow]:
+        columns = [cascades.c[name] for name in CascadeRow._fields]
+        rows = self._connection.execute(sa.select(*columns).limit(limit))
+        return [CascadeRow(*row) for row in rows]
+
+    def add_cascades(self, rows: Sequence[CascadeRow]) -> None:
+        self._statements.add_cascades.run(self._connection, rows)
+
+    def delete_cascades(self, keys: Sequence[SessionKey]) -> None:
+        for chunk in _chunks(list(keys)):
+            self._connection.execute(sa.delete(cascades).where(cascades.c.session.in_(chunk)))
+
+    def children_after(
+        self, parent: SessionKey, beyond: str, limit: int
+    ) -> list[tuple[SessionKey, bool]]:
+        query = (
+            sa.select(sessions.c.id, sessions.c.closed_at_ns)
+            .where(sessions.c.parent_id == parent, sessions.c.id > beyond)
+            .order_by(sessions.c.id)
+            .limit(limit)
+        )
+        return [(key, at_ns is not None) for key, at_ns in self._connection.execute(query)]
+
+    def close_sessions(self, keys: list[SessionKey], at_ns: int, reason: str) -> None:
+        for chunk in _chunks(keys):
+            self._connection.execute(
+                sa.update(sessions)
+                .where(sessions.c.id.in_(chunk), sessions.c.closed_at_ns.is_(None))
+                .values(closed_at_ns=at_ns, close_reason=reason)
+            )
+
+
+_A_CHILD: Final = (
+    sa.select(sessions.c.id).where(sessions.c.parent_id == sa.bindparam("parent")).limit(1)
+)
+_MOVE_COLUMNS: Final = (moves.c.session, moves.c.own, moves.c.until_ns, moves.c.target)
 
 
 def _json(value: object) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ LEAVE_PATIENCE_S = 30.0
 """How long the page and the keeper may take after the gateways left."""
 EXIT_OK, EXIT_FAILED, EXIT_STOPPED_AT_ONCE = 0, 1, 130
 
+OPEN_FILES = 65_536
+"""Two for each stream, in one gateway process; systems give 1,024 unless asked for more."""
+
 RESTART_ONLY = ("data", "store", "journal", "claims", "auth")
 """Sections that a running installation cannot change."""
 
@@ -41,6 +45,7 @@ def run(config: Config, reload: Callable[[], Config] | None = None) -> int:
 
     ``reload`` reads the configuration again on SIGHUP; it raises on a bad one.
     """
+    raise_open_files_limit()
     try:
         directory = DataDirectory(Path(config.data))
         supervisor = Supervisor(config, directory, reload)
@@ -51,6 +56,18 @@ def run(config: Config, reload: Callable[[], Config] | None = None) -> int:
         print(f"clew: {error}", file=sys.stderr)
         return EXIT_FAILED
     return asyncio.run(supervisor.run())
+
+
+def raise_open_files_limit() -> None:
+    """Let this process and its children open as many files as they may, up to `OPEN_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        log.warning("open files stay limited to %d: %s", soft, error)
 
 
 class Supervisor:
@@ -118,6 +135,10 @@ class Supervisor:
         return EXIT_FAILED
 
     async def _drain(self) -> int:
+        # The gateways close theirs; while this copy is open the kernel would go on accepting
+        # connections that nobody serves.
+        for sock in self._gateway_sockets:
+            sock.close()
         drain_s = float(self._config.server.drain_s)
         draining = asyncio.create_task(self._stop_in_order(drain_s))
         while not draining.done():

@@ -37,7 +37,7 @@ async def serve(launch: Launch) -> None:
     """Serve until told to leave."""
     engine = open_for_reading(launch.config.store.url, launch.data)
     link = KeeperLink(launch.keeper_socket, f"web-{launch.index}", lambda _known: None, role="web")
-    desk = Desk(launch, engine, Freshness(link.barrier), time.time_ns)
+    desk = Desk(launch, engine, Freshness(link.barrier), time.time_ns, link.command)
     server = uvicorn.Server(
         uvicorn.Config(
             build_app(desk),

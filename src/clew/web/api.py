@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,9 +22,12 @@ from clew.store.reads_usage import MAX_USAGE
 from clew.web import parameters
 from clew.web.answers import STALE_HEADER, answer, refusal_of
 from clew.web.desk import Desk, desk_of
+from clew.web.keys import KEY_ROUTES
+from clew.web.live import live
 from clew.web.metrics import MEDIA_TYPE, render
 from clew.web.names import split_name
 from clew.web.openapi import document
+from clew.web.verbs import VERBS, unknown_text
 
 T = TypeVar("T")
 
@@ -70,9 +74,14 @@ async def sessions(request: Request) -> Response:
 
 
 async def session(request: Request) -> Response:
-    """A session or one of its views, by the last part of the path."""
-    name, tail = split_name(request.scope, SESSIONS_PREFIX, _VIEWS)
-    return await _VIEWS[tail](request, name)
+    """A session, one of its views or verbs, by the method and the last part of the path."""
+    tails = VERBS if request.method == "POST" else _VIEWS
+    name, tail = split_name(request.scope, SESSIONS_PREFIX, (*_VIEWS, *VERBS))
+    handler = tails.get(tail)
+    if handler is None:
+        allowed = "POST" if tail in VERBS else "GET, HEAD"
+        raise HTTPException(405, headers={"allow": allowed})
+    return await handler(request, name)
 
 
 async def usage(request: Request) -> Response:
@@ -132,14 +141,6 @@ async def _named(desk: Desk, question: Callable[[], T]) -> tuple[T, bool]:
         raise refusal_of("not_found", unknown_text(unknown)) from None
 
 
-def unknown_text(unknown: UnknownSessionError) -> str:
-    """What to do about an id that names no session, or several."""
-    if not unknown.candidates:
-        return "no session has this id; list them at /api/v1/sessions"
-    some = ", ".join(unknown.candidates)
-    return f"several sessions have this id; use Clew's own, such as {some}"
-
-
 async def _show(request: Request, name: str) -> Response:
     desk = desk_of(request)
     now_ns = desk.now_ns()
@@ -186,8 +187,10 @@ ROUTES: Final = (
     Route("/metrics", metrics),
     Route("/api/v1/openapi.json", openapi),
     Route("/api/v1/sessions", sessions),
-    Route("/api/v1/sessions/{name:path}", session),
+    Route("/api/v1/sessions/{name:path}", session, methods=["GET", "POST"]),
     Route("/api/v1/usage", usage),
     Route("/api/v1/usage.csv", usage_csv),
     Route("/api/v1/clients", clients),
+    Route("/api/v1/live", live),
+    *KEY_ROUTES,
 )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -16,9 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from clew.core.errors import ClewError
 from clew.process.launch import Launch
 from clew.store.reads import Reads
 from clew.store.reads_usage import Spending
+from clew.web.answers import Refusal, refusal_of
 from clew.web.freshness import Freshness
 from clew.web.gateways import Gateway, read_gateways
 from clew.web.metrics import Observed
@@ -32,6 +34,14 @@ from clew.web.readiness import (
 )
 
 T = TypeVar("T")
+
+SendCommand = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
+
+async def keeper_away(_name: str, _arguments: dict[str, Any]) -> Any:
+    """What sends a command where no keeper is. Raises ClewError."""
+    raise ClewError("store_unavailable")
+
 
 METRICS_AGE_NS: Final = 10_000_000_000
 """Scrapes share one look at the store for 10 s: the route needs no token, so it must be cheap."""
@@ -55,10 +65,12 @@ class Desk:
         engine: sa.Engine,
         freshness: Freshness,
         now_ns: Callable[[], int],
+        command: SendCommand = keeper_away,
     ) -> None:
         self.launch = launch
         self.freshness = freshness
         self.now_ns = now_ns
+        self._command = command
         self.reads = Reads(engine, lambda: self.launch.config.sessions.idle_after)
         self.answers: Counter[tuple[str, int]] = Counter()
         self._tally = Tally(-METRICS_AGE_NS, is_up=False, sessions={}, spending=[])
@@ -72,6 +84,19 @@ class Desk:
         """The answer of a blocking question, and whether it was certainly fresh."""
         is_fresh = await self.freshness.settle()
         return await run_in_threadpool(question), is_fresh
+
+    async def command(self, name: str, arguments: object) -> Any:
+        """Have the keeper change something (`keeper.commands`); what the command returned.
+
+        ``arguments`` is a struct or a mapping. Raises `Refusal` with the command's own reason;
+        what the present state forbids is 409 ``conflict``.
+        """
+        try:
+            return await self._command(name, msgspec.to_builtins(arguments))
+        except ClewError as error:
+            if error.fault.code == "bad_request":
+                raise Refusal(409, "conflict", error.detail) from None
+            raise refusal_of(error.fault.code, error.detail) from None
 
     def gateways(self) -> list[Gateway]:
         """The gateways as they last reported."""

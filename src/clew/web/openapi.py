@@ -1,4 +1,4 @@
-"""The API's description: every reading route, its parameters, statuses and shapes.
+"""The API's description: every route, its parameters, bodies, statuses and shapes.
 
 Shapes come from the structs that are sent, so the two cannot differ. Parameters are strict: a
 value the description allows is accepted, and any other is refused with 400.
@@ -13,6 +13,7 @@ import msgspec
 from clew import __version__
 from clew.core.clients import ClientEntry
 from clew.store.reads import ClientRow, EventPage, RecordPage, SessionPage
+from clew.store.reads_keys import KEY_CURSOR, KeyPage
 from clew.store.reads_query import (
     EVENT_CURSOR,
     MAX_PAGE,
@@ -24,8 +25,16 @@ from clew.store.reads_query import (
 )
 from clew.store.reads_shapes import Session, Totals
 from clew.store.reads_usage import MAX_USAGE, Usage
+from clew.web.keys import DEFAULT_GRACE, ChangedKey, IssuedKey, KeyRequest, NoRequest
 from clew.web.parameters import AGE, MAX_TEXT
 from clew.web.readiness import Readiness
+from clew.web.verbs import (
+    ChangedSession,
+    CloseRequest,
+    ForgetRequest,
+    MergeRequest,
+    SplitRequest,
+)
 
 Json = dict[str, Any]
 
@@ -46,6 +55,16 @@ _STRUCTS: Final = (
     Totals,
     Readiness,
     ClientList,
+    KeyPage,
+    KeyRequest,
+    NoRequest,
+    ChangedKey,
+    IssuedKey,
+    CloseRequest,
+    MergeRequest,
+    SplitRequest,
+    ForgetRequest,
+    ChangedSession,
 )
 _TEXT: Final[Json] = {"type": "string", "maxLength": MAX_TEXT}
 _TIME: Final[Json] = {
@@ -54,6 +73,13 @@ _TIME: Final[Json] = {
         {"type": "string", "format": "date"},
         {"type": "string", "pattern": AGE},
     ]
+}
+_KEY_NAME: Final[Json] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The key's id",
+    "schema": {"type": "string", "minLength": 1},
 }
 _NAME: Final[Json] = {
     "name": "id",
@@ -126,7 +152,71 @@ def _paths() -> Json:
             _ref("ClientList"),
             [_query("limit", _count(MAX_PAGE))],
         ),
+        **_key_paths(),
+        **_verb_paths(session),
+        "/api/v1/live": _live(),
     }
+
+
+def _verb_paths(session: str) -> Json:
+    rows = (
+        ("close", "Close it.", "CloseRequest"),
+        ("merge", "Merge it into another; the survivor.", "MergeRequest"),
+        ("split", "Split an id off; what came by it.", "SplitRequest"),
+        ("forget", "Erase its names; the row without them.", "ForgetRequest"),
+    )
+    return {
+        f"{session}/{verb}": _post(summary, _ref("ChangedSession"), _ref(body), [_NAME])
+        for verb, summary, body in rows
+    }
+
+
+def _live() -> Json:
+    item = _get("Records as they land.", {"type": "string"}, kind="text/event-stream")
+    item["get"]["parameters"] = [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "Go on after this event.",
+            "schema": {"type": "string", "pattern": "^(0|[1-9][0-9]{0,18})$"},
+        }
+    ]
+    faults = {"400": "A parameter cannot be meant.", "503": "Too many follow, or no store."}
+    item["get"]["responses"] |= {
+        code: _response(why, _ref("Error")) for code, why in faults.items()
+    }
+    return item
+
+
+def _key_paths() -> Json:
+    key = "/api/v1/keys/{id}"
+    listed = _get(
+        "Gateway keys, the newest first.",
+        _ref("KeyPage"),
+        [
+            _query("principal", _TEXT),
+            _query("limit", _count(MAX_PAGE)),
+            _query("cursor", _cursor(KEY_CURSOR)),
+        ],
+    )
+    grace = {"type": "string", "pattern": AGE, "default": DEFAULT_GRACE}
+    rotation: Json = {"type": "object", "properties": {"grace": grace}}
+    return {
+        "/api/v1/keys": listed | _post("A new key.", _ref("IssuedKey"), _key_request(), made=True),
+        f"{key}/rotate": _post(
+            "Replace a key; the successor.",
+            _ref("IssuedKey"),
+            rotation | {"additionalProperties": False},
+            [_KEY_NAME],
+        ),
+        f"{key}/revoke": _post("End a key.", _ref("ChangedKey"), _ref("NoRequest"), [_KEY_NAME]),
+    }
+
+
+def _key_request() -> Json:
+    expires: Json = {"properties": {"expires": {"anyOf": [*_TIME["anyOf"], {"type": "null"}]}}}
+    return {"allOf": [_ref("KeyRequest"), expires]}
 
 
 def _sessions_query() -> list[Json]:
@@ -170,6 +260,35 @@ def _get(
     if is_open:
         operation["security"] = []
     return {"get": operation}
+
+
+def _post(
+    summary: str,
+    schema: Json,
+    body: Json,
+    names: list[Json] | None = None,
+    *,
+    made: bool = False,
+) -> Json:
+    """A verb. ``made``: it answers 201."""
+    faults = {
+        "400": "The body or a parameter cannot be meant; the message names it.",
+        "401": "The token is missing or wrong.",
+        "403": "Host or Origin are not this port's.",
+        "409": "The present state forbids it; the message says why.",
+        "413": "The body is too large.",
+        "503": "The keeper or the store cannot be reached now.",
+    }
+    if names:
+        faults["404"] = "Nothing has this id."
+    responses: Json = {"201" if made else "200": _response("Done.", schema)}
+    responses |= {code: _response(why, _ref("Error")) for code, why in sorted(faults.items())}
+    content = {"application/json": {"schema": body}}
+    operation: Json = {"summary": summary, "responses": responses}
+    operation["requestBody"] = {"required": made, "content": content}
+    if names:
+        operation["parameters"] = names
+    return {"post": operation}
 
 
 def _ready() -> Json:

@@ -22,10 +22,10 @@ from clew.store.reads_tree import flatten
 from clew.web import parameters, words
 from clew.web.access import COOKIE_LIFE_S, Access
 from clew.web.answers import STALE_HEADER, Refusal, refusal_of
-from clew.web.api import unknown_text
 from clew.web.desk import desk_of
 from clew.web.names import split_name
 from clew.web.timeline import BAR, entries, indented
+from clew.web.verbs import unknown_text
 
 HOME_ROWS: Final = 100
 TREE_ROWS: Final = 200

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
+from clew.store.reads_keys import key_cursor
 from clew.store.reads_query import (
     MAX_PAGE,
     Sort,
@@ -85,6 +86,20 @@ def read_time(text: str, now_ns: int) -> int:
     return _clipped(whole)
 
 
+def read_span(text: str) -> int:
+    """Nanoseconds of ``24h``. Raises ValueError."""
+    if not re.fullmatch(AGE, text, re.ASCII):
+        raise ValueError('must be a span such as "24h" or "90d"')
+    return int(text[:-1]) * _AGE_S[text[-1]] * NANO
+
+
+def read_future(text: str, now_ns: int) -> int:
+    """As `read_time`, but a span counts from now on: ``90d`` is in ninety days."""
+    if re.fullmatch(AGE, text, re.ASCII):
+        return _clipped(now_ns + read_span(text))
+    return read_time(text, now_ns)
+
+
 def _clipped(nanoseconds: int) -> int:
     return max(-MAX_INTEGER, min(nanoseconds, MAX_INTEGER))
 
@@ -147,6 +162,11 @@ USAGE: Final[Mapping[str, Reader]] = {
     "limit": _count_to(MAX_USAGE),
 }
 CLIENTS: Final[Mapping[str, Reader]] = {"limit": _count_to(MAX_PAGE)}
+KEYS: Final[Mapping[str, Reader]] = {
+    "principal": _text,
+    "limit": _count_to(MAX_PAGE),
+    "cursor": lambda text, _now_ns: key_cursor(text),
+}
 NONE: Final[Mapping[str, Reader]] = {}
 
 

@@ -200,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             check_partial(held, max(0, start - 1), self.limits)
         except WireError as error:
-            self._refuse(error)
+            self._refuse(error, held)
 
     def _body_bytes(self, data: bytes) -> None:
         request = self._request
@@ -237,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             head = self._house.heads.parse(data[:end] if has_more else data, self.limits)
         except WireError as error:
-            self._refuse(error)
+            self._refuse(error, data)
             return
         self._timer.clear()
         self._house.in_flight += 1
@@ -319,8 +319,10 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes(data)
         self.resume_reading()
 
-    def _refuse(self, error: WireError) -> None:
+    def _refuse(self, error: WireError, head: bytes | bytearray = b"") -> None:
         """Answer bytes that are no request, and close."""
+        words = bytes(head).lstrip(b"\r\n").split(b" ", 2)
+        error.target = words[1] if len(words) > 1 else b""
         self.transport.write(self._house.refuse(error))
         self._linger()
 

@@ -12,6 +12,8 @@ class WireError(Exception):
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code
         self.detail = detail
+        self.target = b""
+        """The request target, where the head got so far: it tells the API's form of the answer."""
         super().__init__(f"{code}: {detail}" if detail else code)
 
 

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _PROTOCOL = "upstream_protocol"
+FRESH_TICKS = 2
+"""Of the timer wheel: half a second at most."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -97,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.timer = timers.timer(nothing)
         self.timers = timers
         self.transport: asyncio.Transport
+        self._idle_since = -FRESH_TICKS
         self.was_used = False
         """Whether a request before this one went over it: such a connection may be dead."""
         self.sent_us = 0
@@ -201,15 +204,21 @@ class UpstreamConnection(asyncio.Protocol):
         self.abort()
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing has ended it, as far as the event loop has told."""
+        return not self._is_ended and not self.transport.is_closing()
+
+    @property
     def is_usable(self) -> bool:
         """Whether a request may be written: nothing has ended it and nothing unread waits.
 
         The poll sees an end that the event loop has not told yet, so that a request is not
-        written into a connection its server closed a moment ago.
+        written into a connection its server closed a moment ago. One that answered within the
+        last ticks is not asked: servers close idle connections after seconds.
         """
-        if self._is_ended or self.transport.is_closing():
+        if not self.is_open:
             return False
-        return not self._poll.poll(0)
+        return self.timers.tick - self._idle_since < FRESH_TICKS or not self._poll.poll(0)
 
     # What the relay, the tunnel and the pool call.
 
@@ -273,6 +282,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_end = self._idle_ended
         self.resume_reading()
         self.was_used = True
+        self._idle_since = self.timers.tick
         self._owner.give_back(self, _keep_s(response))
 
     def close(self) -> None:
@@ -332,7 +342,7 @@ class UpstreamConnection(asyncio.Protocol):
         except (ClientGone, WireError):
             self._owner.give_back(self, None)
             raise
-        if not self.is_usable:
+        if not self.is_open:
             self.abort()
             raise UpstreamFault(
                 "upstream_unreachable", "the connection ended while it was idle", sent=False

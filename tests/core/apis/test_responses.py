@@ -80,18 +80,19 @@ def test_the_error_event_ends(named: bool) -> None:
     assert (reading.error, closing) == ("upstream_error", 0)
 
 
-def test_a_named_terminator_is_held_before_its_data() -> None:
-    """The event line alone begins the closing span; the data that follows is still read."""
+def test_a_named_terminator_is_none_before_its_data_is_whole() -> None:
+    """A ``response.completed`` of many reads is read to its end, for its usage is there."""
     tap = RESPONSES.stream_tap()
     split = samples.RESPONSES_STREAM.rindex(b"data: ")
-    event = split - len(b"event: response.completed\n")
+    stream = samples.RESPONSES_STREAM
 
     found = [
-        tap.feed(samples.RESPONSES_STREAM[:split]),
-        tap.feed(samples.RESPONSES_STREAM[split:]),
+        tap.feed(stream[:split]),
+        tap.feed(stream[split : split + 50]),
+        tap.feed(stream[split + 50 : -1]),
     ]
 
-    assert found == [event, 0]
+    assert found == [-1, -1, 0]
     assert tap.finish().usage == USAGE
 
 

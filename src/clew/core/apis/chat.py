@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from clew.core.apis import render
+from clew.core.apis import chat_blocks, render
 from clew.core.apis.document import DocumentTap
 from clew.core.apis.figures import chars_of, count_of, decoded, first_count, name_of
 from clew.core.apis.port import Reading, RequestFacts, Tap
 from clew.core.apis.sse import StreamTap
 from clew.core.errors import ClewError
 from clew.core.events import Usage
+from clew.core.lineage.blocks import Conversation, Digester, Reply
 
 _PATH: Final = re.compile(rb"(?:^|/)chat/completions(?:/|$)")
 
@@ -216,6 +217,15 @@ class _Chat:
             and form.get("type") in ("json_schema", "json_object"),
             max_output_tokens=count_of(request.max_tokens) if limit is None else limit,
         )
+
+    def conversation(self, path: bytes, body: bytes, digester: Digester) -> Conversation | None:
+        """The blocks of a request."""
+        has_schema = self.request_facts(path, body).has_response_schema
+        return chat_blocks.conversation(body, digester, has_response_schema=has_schema)
+
+    def reply(self, payload: bytes, is_stream: bool, digester: Digester) -> Reply:
+        """The blocks of an answer."""
+        return chat_blocks.reply(payload, digester, is_stream=is_stream)
 
     def stream_tap(self) -> Tap:
         """A tap for chunks."""

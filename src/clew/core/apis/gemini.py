@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
-from clew.core.apis import render
+from clew.core.apis import gemini_blocks, render
 from clew.core.apis.document import NOTHING_BILLED, DocumentTap
 from clew.core.apis.figures import NO_JSON, chars_of, count_of, decoded, name_of, raw_chars
 from clew.core.apis.port import Reading, RequestFacts, Tap
 from clew.core.apis.sse import StreamTap
 from clew.core.errors import ClewError
 from clew.core.events import Usage
+from clew.core.lineage.blocks import Conversation, Digester, Reply
 
 _PATH: Final = re.compile(
     rb"([^/:%]+)(?::|%3[Aa])(generateContent|streamGenerateContent|countTokens)$"
@@ -200,6 +201,15 @@ class _Gemini:
             has_response_schema=any(isinstance(config.get(name), dict) for name in schemas),
             max_output_tokens=count_of(config.get("maxOutputTokens")),
         )
+
+    def conversation(self, path: bytes, body: bytes, digester: Digester) -> Conversation | None:
+        """The blocks of a request."""
+        has_schema = self.request_facts(path, body).has_response_schema
+        return gemini_blocks.conversation(body, digester, has_response_schema=has_schema)
+
+    def reply(self, payload: bytes, is_stream: bool, digester: Digester) -> Reply:
+        """The blocks of an answer."""
+        return gemini_blocks.reply(payload, digester, is_stream=is_stream)
 
     def stream_tap(self) -> Tap:
         """A tap for chunks of ``alt=sse``."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from clew.core.apis import render
+from clew.core.apis import messages_blocks, render
 from clew.core.apis.document import NOTHING_BILLED, DocumentTap
 from clew.core.apis.figures import (
     NO_JSON,
@@ -28,6 +28,7 @@ from clew.core.apis.port import Reading, RequestFacts, Tap
 from clew.core.apis.sse import StreamTap
 from clew.core.errors import ClewError
 from clew.core.events import Usage
+from clew.core.lineage.blocks import Conversation, Digester, Reply
 
 # A version stands before it: `/v1/threads/…/messages` is another API's.
 _PATH: Final = re.compile(rb"(?:^|/v\d[a-z0-9]*)/messages(?:/|$)")
@@ -234,6 +235,15 @@ class _Messages:
             has_response_schema=isinstance(form or request.output_format, dict),
             max_output_tokens=count_of(request.max_tokens),
         )
+
+    def conversation(self, path: bytes, body: bytes, digester: Digester) -> Conversation | None:
+        """The blocks of a request."""
+        has_schema = self.request_facts(path, body).has_response_schema
+        return messages_blocks.conversation(body, digester, has_response_schema=has_schema)
+
+    def reply(self, payload: bytes, is_stream: bool, digester: Digester) -> Reply:
+        """The blocks of an answer."""
+        return messages_blocks.reply(payload, digester, is_stream=is_stream)
 
     def stream_tap(self) -> Tap:
         """A tap for typed events."""

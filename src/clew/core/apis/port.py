@@ -8,6 +8,7 @@ import msgspec
 
 from clew.core.errors import ClewError
 from clew.core.events import Usage
+from clew.core.lineage.blocks import Conversation, Digester, Reply
 
 
 class RequestFacts(msgspec.Struct, frozen=True):
@@ -40,8 +41,10 @@ class Reading(msgspec.Struct, frozen=True):
 class Tap(Protocol):
     """Reads one response's decoded payload, piece by piece, without changing a byte."""
 
-    has_output: bool
-    """Whether a generated token has passed (time to first token)."""
+    @property
+    def has_output(self) -> bool:
+        """Whether a generated token has passed (time to first token)."""
+        ...
 
     def feed(self, payload: bytes) -> int:
         """Read one piece; return where in it the closing span begins, -1 while it has not.
@@ -68,6 +71,21 @@ class Api(Protocol):
 
     def request_facts(self, path: bytes, body: bytes) -> RequestFacts:
         """Model and mode, from a body that may be anything; never raises."""
+        ...
+
+    def conversation(self, path: bytes, body: bytes, digester: Digester) -> Conversation | None:
+        """The blocks of a request body, for lineage; never raises.
+
+        None where there is nothing to look at: no conversation, over 4 MiB, or too many blocks.
+        """
+        ...
+
+    def reply(self, payload: bytes, is_stream: bool, digester: Digester) -> Reply:
+        """The blocks of a relayed and decoded response payload, whole or cut; never raises.
+
+        They have the digests that the same answer has when a later request quotes it. A tool call
+        that was cut is left out.
+        """
         ...
 
     def stream_tap(self) -> Tap:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from clew.core.apis import render
+from clew.core.apis import render, responses_blocks
 from clew.core.apis.document import NOTHING_BILLED, DocumentTap
 from clew.core.apis.figures import (
     NO_JSON,
@@ -27,6 +27,7 @@ from clew.core.apis.port import Reading, RequestFacts, Tap
 from clew.core.apis.sse import StreamTap
 from clew.core.errors import ClewError
 from clew.core.events import Usage
+from clew.core.lineage.blocks import Conversation, Digester, Reply
 
 _PATH: Final = re.compile(rb"(?:^|/)responses(?:/|$)")
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
@@ -187,6 +188,15 @@ class _Responses:
             and form.get("type") in ("json_schema", "json_object"),
             max_output_tokens=count_of(request.max_output_tokens),
         )
+
+    def conversation(self, path: bytes, body: bytes, digester: Digester) -> Conversation | None:
+        """The blocks of a request."""
+        has_schema = self.request_facts(path, body).has_response_schema
+        return responses_blocks.conversation(body, digester, has_response_schema=has_schema)
+
+    def reply(self, payload: bytes, is_stream: bool, digester: Digester) -> Reply:
+        """The blocks of an answer."""
+        return responses_blocks.reply(payload, digester, is_stream=is_stream)
 
     def stream_tap(self) -> Tap:
         """A tap for typed events."""

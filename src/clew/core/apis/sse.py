@@ -7,8 +7,9 @@ Rules: a line ends with LF, CR or CRLF; an event ends with an empty line; one sp
 is dropped; several data lines are joined by LF; comments are nothing. An event's bytes are held
 only until it is whole. Whole events in one piece, the usual case, are never copied to the carry.
 
-The terminator is recognised as early as a client could act on it: at the end of its data or event
-line, not only at the empty line after it, because many clients read line by line.
+The terminator is recognised as early as a client could act on it: at the end of its data line,
+not only at the empty line after it, because many clients read line by line. The line with its name
+does not end a stream: the data behind it carries the usage and may still be cut off.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class StreamTap:
         self.flags: tuple[str, ...] = ()
         self._carry = bytearray()
         self._is_closing = False
+        self._is_named = False
+        """The unfinished event's name says that it is a terminator; its data is still to come."""
         self._is_over = False
         self._is_passing_over = False
 
@@ -136,8 +139,9 @@ class StreamTap:
         if self._is_passing_over:
             self._is_passing_over = False
             # Its announcing line was seen, its data was not kept.
-            self.is_complete = self._is_closing
-            return self._is_closing
+            self.is_complete = self._is_named
+            return self._is_named
+        self._is_named = False
         return self._take(event)
 
     def _bound_carry(self) -> None:
@@ -149,23 +153,27 @@ class StreamTap:
             del self._carry[:-3]
 
     def _look_ahead(self, payload: bytes) -> int:
-        """Whether the unfinished event already shows that it is the terminator."""
+        """Whether the unfinished event is a terminator whose data is whole."""
         if self._is_closing:
             return 0
-        if not self._carry or self._is_passing_over or not self._is_announced(payload):
+        if not self._carry or self._is_passing_over or not self._is_told(payload):
             return -1
         self._is_closing = True
         unfinished = len(self._carry) - _leading_line_ends(self._carry, 0)
         return max(0, len(payload) - unfinished)
 
-    def _is_announced(self, payload: bytes) -> bool:
+    def _is_told(self, payload: bytes) -> bool:
+        """A name alone is not enough: the data has the usage, and a provider may die before it."""
         carry = self._carry
         has_new_line = b"\n" in payload or b"\r" in payload
         is_begun = len(carry) < _LONG_LINE or b"\n" in carry or b"\r" in carry
         if not is_begun or not (has_new_line or len(carry) < _LONG_LINE):
             return False
-        if self.announcement.search(carry):
-            return True
+        announced = self.announcement.search(carry)
+        if announced is not None:
+            self._is_named = True
+            if announced[0].endswith(b"[DONE]"):
+                return True
         whole = 1 + max(carry.rfind(line_end) for line_end in _LINE_ENDS)
         if not has_new_line or carry.count(b"\n", 0, whole) > _FEW_LINES:
             return False
@@ -206,6 +214,15 @@ class StreamTap:
         """The terminator was read."""
         self.is_complete = True
         return True
+
+
+def events_of(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and data of each event of a stream that is over; the last may lack its empty line."""
+    start = 0
+    for end, following in _boundaries(payload):
+        yield _fields(payload[start:end])
+        start = following
+    yield _fields(payload[start:])
 
 
 def _boundaries(buffer: bytes) -> Iterator[tuple[int, int]]:

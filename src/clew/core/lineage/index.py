@@ -3,33 +3,66 @@
 Rules, each proved by a test named after it:
 
 * a digest that more than one session has shown is no evidence; one that was indexed before its
-  session first showed it is none either, pruned or not (`bloom`);
+  session first showed it is none either, pruned or not (`owners`, `bloom`);
 * a main request continues S when its history carries a block that only S has shown, from a kept
-  node without a main child, carries an assistant block that S has shown, and carries no such
-  evidence for another session;
+  node without a main child, carries an assistant block relayed to S alone, and carries no such
+  evidence for another session (`threads`, with what it demands besides);
 * a node whose reply made tool calls is continued only by a request that answers them;
 * the second taker of a node is a fork, or a retry when its body is equal and at most 60 s later;
-* whatever else carries evidence is a side call of S: attached, never a node.
+* whatever else carries evidence is a side call of S: attached, never a node;
+* a first request that contains a task of one session's tool calls is its child (`tasks`).
 
-Bounds may lose evidence, never create it. Looking (`weigh`) changes nothing; `take` and `show` do.
+Bounds may lose evidence, never create it. Looking (`weigh`) changes nothing; `take` and `show` do,
+and what they change comes out of `drain_changes`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from clew.core.claim import SessionKey
-from clew.core.lineage.blocks import Block, Conversation, Digest, Reply
-from clew.core.lineage.bloom import Bloom
+from clew.core.lineage.blocks import Block, Conversation, Reply
+from clew.core.lineage.changes import (
+    Change,
+    Cleared,
+    Dropped,
+    Filtered,
+    Forgotten,
+    Noted,
+    Opened,
+    Shown,
+    Touched,
+)
+from clew.core.lineage.owners import Owners
+from clew.core.lineage.tasks import Tasks
+from clew.core.lineage.threads import (
+    RETRY_WINDOW_S,
+    SIDE_NODE,
+    Known,
+    Node,
+    Relation,
+    Thread,
+    Verdict,
+    is_main,
+    place,
+)
+from clew.core.lineage.toolsets import Toolsets
 
-RETRY_WINDOW_S: Final = 60.0
-SIDE_NODE: Final = 0
-"""The node number of blocks that no node showed: side calls, histories of forks."""
+__all__ = [
+    "RETRY_WINDOW_S",
+    "SIDE_NODE",
+    "Change",
+    "Limits",
+    "Relation",
+    "ScopeIndex",
+    "Verdict",
+    "is_main",
+]
+LOG_CHANGES: Final = 10_000
+"""Changes that may wait to be drained; beyond it the next drain is a snapshot."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -38,66 +71,11 @@ class Limits(msgspec.Struct, frozen=True):
     digests: int = 200_000
     sessions: int = 20_000
     nodes: int = 16
+    """Kept of one session."""
     arguments: int = 512
-    assistant_blocks: int = 4_096
+    tool_bytes: int = 4 * 1024 * 1024
+    """Names of the tools of all first nodes, equal sets counted once."""
     bloom_bytes: int = 4 * 1024 * 1024
-
-
-class Relation(StrEnum):
-    """How a request relates to a session whose content it carries."""
-
-    CONTINUES = "continues"
-    RETRIES = "retries"
-    FORKS = "forks"
-    SIDE = "side"
-    CHILD = "child"
-    UNRELATED = "unrelated"
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What the content of one request says."""
-
-    relation: Relation
-    session: SessionKey | None = None
-    node: int = SIDE_NODE
-    """The node continued, retried or forked from."""
-    reason: str = ""
-    evidence: tuple[str, ...] = ()
-    """Hex digests of the first blocks that only the session had shown."""
-
-
-class Node(msgspec.Struct):
-    """One turn: a main request's tail and its relayed reply."""
-
-    number: int
-    calls: frozenset[Digest] = frozenset()
-    child: int | None = None
-    child_body: Digest = Digest(b"")
-    child_at_s: float = 0.0
-
-
-class Thread(msgspec.Struct):
-    """What the index keeps of one session."""
-
-    key: SessionKey
-    tools: frozenset[str]
-    last_seen_s: float
-    is_subagent: bool = False
-    is_closed: bool = False
-    count: int = 0
-    nodes: deque[Node] = msgspec.field(default_factory=deque)
-    assistant: dict[Digest, None] = msgspec.field(default_factory=dict)
-
-    def node(self, number: int) -> Node | None:
-        """The kept node of that number."""
-        return next((node for node in self.nodes if node.number == number), None)
-
-
-class _Found(msgspec.Struct):
-    """Evidence for one session while a request is weighed."""
-
-    nodes: set[int]
-    digests: list[Digest]
 
 
 class ScopeIndex:
@@ -105,59 +83,52 @@ class ScopeIndex:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._owners: dict[Digest, tuple[SessionKey, int] | None] = {}
-        """None: shown by more than one session."""
-        self._bloom = Bloom(limits.bloom_bytes)
-        self._threads: dict[SessionKey, Thread] = {}
-        self._arguments: dict[str, SessionKey | None] = {}
+        self._log: list[Change] = []
+        self._touched: dict[SessionKey, set[int]] = {}
+        """Threads used since the last drain, newest last, and their changed nodes."""
+        self._is_overfull = False
+        """Too much waits to be drained: it was let go, a snapshot replaces it."""
+        self._last_node: int = SIDE_NODE
+        self._clear()
 
     def weigh(
         self, conversation: Conversation, now_s: float, max_age_s: float, *, is_subagent: bool
     ) -> Verdict:
         """What the content says; changes nothing."""
-        found, is_clouded = self._evidence(conversation.history)
-        if is_clouded:
+        sighting = self._owners.look(conversation.history)
+        keys = {owner.key for owner in sighting.owned.values()}
+        if sighting.is_forgotten or not keys <= self._threads.keys():
             return Verdict(Relation.UNRELATED, reason="evidence_forgotten")
-        if not found:
-            return self._child_of(conversation)
-        if len(found) > 1:
+        if not keys:
+            return self._child_of(conversation, now_s, max_age_s)
+        if len(keys) > 1:
             return Verdict(Relation.UNRELATED, reason="evidence_for_several_sessions")
-        key, evidence = next(iter(found.items()))
-        thread = self._threads[key]
+        thread = self._threads[keys.pop()]
         refusal = _ineligible(thread, now_s, max_age_s, is_subagent=is_subagent)
         if refusal:
             return Verdict(Relation.UNRELATED, reason=refusal)
-        if not any(
-            block.is_assistant and block.digest in thread.assistant
-            for block in conversation.history
-        ):
-            return Verdict(Relation.UNRELATED, reason="nothing_relayed")
-        shown = tuple(digest.hex() for digest in evidence.digests[:4])
-        if not is_main(conversation, thread.tools):
-            return Verdict(Relation.SIDE, key, reason="not_a_main_request", evidence=shown)
-        return _place(thread, evidence.nodes, conversation, now_s, shown)
+        return place(Known(thread, sighting, self._owners.is_sole), conversation, now_s)
 
     def take(
         self, key: SessionKey, conversation: Conversation, verdict: Verdict, now_s: float
     ) -> int:
-        """Make a main request the newest node of ``key``, atomically with its verdict."""
-        thread = self._threads[key] = self._threads.pop(key)  # newest last
-        if verdict.relation is Relation.RETRIES:
-            parent = thread.node(verdict.node)
-            if parent is not None and parent.child is not None:
-                return parent.child
-        thread.count += 1
-        node = Node(thread.count)
-        thread.nodes.append(node)
-        if len(thread.nodes) > self._limits.nodes:
-            thread.nodes.popleft()
-        if verdict.relation is Relation.CONTINUES:
-            parent = thread.node(verdict.node)
-            if parent is not None:
-                parent.child = node.number
-                parent.child_body = conversation.body
-                parent.child_at_s = now_s
+        """Make a main request the newest node of ``key``; the node's number.
+
+        ``verdict`` is what `weigh` said with nothing changed since; one that names another session
+        (a fork under a new key) links nothing. A retry gets the node of the turn it repeats.
+        """
+        if key not in self._threads:
+            self.open(key, conversation.tools, now_s)
+        thread = self._threads[key]
         thread.last_seen_s = max(thread.last_seen_s, now_s)
+        parent = self._parent(thread, conversation, verdict)
+        if parent is not None and verdict.relation is Relation.RETRIES and not parent.is_open:
+            repeated = thread.node(parent.child)
+            if repeated is not None:
+                repeated.attempts += 1
+                self._touch(thread, repeated)
+                return repeated.number
+        node = self._grow(thread, parent, conversation, now_s)
         self.show(key, conversation.history, SIDE_NODE)
         self.show(key, conversation.tail, node.number)
         return node.number
@@ -166,110 +137,199 @@ class ScopeIndex:
         self, key: SessionKey, tools: frozenset[str], now_s: float, *, is_subagent: bool = False
     ) -> None:
         """Begin a thread; the tools of its first node tell main requests from side calls."""
-        if key not in self._threads:
-            self._threads[key] = Thread(key, tools, now_s, is_subagent=is_subagent)
-            self._bound_threads()
+        if key in self._threads:
+            return
+        held = self._toolsets.hold(tools)
+        self._threads[key] = Thread(key, held, now_s, is_subagent=is_subagent)
+        self._log.append(Opened(key, tuple(sorted(held)), now_s, is_subagent))
+        self._touch(self._threads[key])
+        self._bound_threads(key)
 
     def show(self, key: SessionKey, blocks: Iterable[Block], node: int) -> None:
-        """``key`` has shown these blocks, in a request or a relayed reply."""
-        thread = self._threads.get(key)
-        for block in blocks:
-            self._own(block.digest, key, node)
-            if thread is not None and block.is_assistant:
-                thread.assistant[block.digest] = None
-        if thread is not None:
-            _drop_oldest(thread.assistant, self._limits.assistant_blocks)
-        while len(self._owners) > self._limits.digests:
-            del self._owners[next(iter(self._owners))]
+        """``key`` has shown these blocks in a request; `answered` shows those of replies."""
+        self._owners.show(key, blocks, node)
 
     def answered(self, key: SessionKey, node: int, reply: Reply) -> None:
         """The reply to ``node`` (`SIDE_NODE`: to a side call) has been relayed."""
-        self.show(key, reply.blocks, node)
+        self._owners.show(key, reply.blocks, node, is_reply=True)
         thread = self._threads.get(key)
-        found = thread.node(node) if thread is not None else None
+        if thread is None:
+            return
+        self._tasks.show(key, reply.arguments, thread.last_seen_s)
+        found, parent = thread.node(node), thread.parent_of(node)
         if found is not None:
-            found.calls = found.calls | reply.calls
-        for argument in reply.arguments:
-            owner = self._arguments.get(argument, key)
-            self._arguments[argument] = key if owner == key else None
-        _drop_oldest(self._arguments, self._limits.arguments)
+            found.answer(reply)
+            self._touch(thread, found)
+        if parent is not None:
+            parent.is_child_free, parent.tail = False, b""
+            self._touch(thread, parent)
 
     def release(self, key: SessionKey, node: int) -> None:
-        """The attempt that took ``node`` failed: its parent may be taken again."""
+        """An attempt that took ``node`` failed: when all have, its parent may be taken again."""
         thread = self._threads.get(key)
-        if thread is not None:
-            for parent in thread.nodes:
-                if parent.child == node:
-                    parent.child = None
+        found = thread.node(node) if thread is not None else None
+        if thread is None or found is None:
+            return
+        found.attempts -= 1
+        self._touch(thread, found)
+        parent = thread.parent_of(node)
+        if parent is not None and found.attempts <= 0 and not found.is_answered:
+            parent.is_child_free = True
+            self._touch(thread, parent)
 
     def close(self, key: SessionKey) -> None:
         """Nothing may continue ``key`` any more; its blocks stay its own."""
         thread = self._threads.get(key)
         if thread is not None:
             thread.is_closed = True
+            self._touch(thread)
 
     def knows(self, key: SessionKey) -> bool:
         """Whether the thread is kept."""
         return key in self._threads
 
-    def _evidence(self, blocks: Iterable[Block]) -> tuple[dict[SessionKey, _Found], bool]:
-        """Evidence by session, and whether a block's owner has been forgotten.
+    def first_tools(self, key: SessionKey) -> frozenset[str]:
+        """The tools of the thread's first node; none where it is not kept."""
+        thread = self._threads.get(key)
+        return thread.tools if thread is not None else frozenset()
 
-        A forgotten owner may have been another session: what is left must not look unambiguous.
+    def drain_changes(self) -> list[Change]:
+        """What changed since the last call, to be kept in order and replayed by `restore`."""
+        if self._is_overfull:
+            return self.snapshot()
+        changes = [*self._log, *self._touches()]
+        self._log.clear()
+        self._touched = {}
+        return changes
+
+    def snapshot(self) -> list[Change]:
+        """The whole index as changes; they replace every earlier one, drained or not."""
+        self._log.clear()
+        self._touched, self._is_overfull = {}, False
+        threads: list[Change] = []
+        for thread in self._threads.values():
+            tools = tuple(sorted(thread.tools))
+            threads.append(Opened(thread.key, tools, thread.last_seen_s, thread.is_subagent))
+            threads.append(_touched(thread, thread.nodes))
+        return [Cleared(), *self._owners.snapshot(), *threads]
+
+    def restore(self, changes: Iterable[Change]) -> None:
+        """Replay a log, oldest first; may be called again with what follows. Logs nothing."""
+        for change in changes:
+            match change:
+                case Cleared():
+                    self._clear()
+                case Filtered() | Shown() | Forgotten() | Noted():
+                    self._owners.apply(change)
+                    if isinstance(change, Shown):
+                        self._last_node = max(self._last_node, change.node)
+                case Opened(key, tools, last_seen_s, is_subagent):
+                    self._forget(key)
+                    held = self._toolsets.hold(frozenset(tools))
+                    self._threads[key] = Thread(key, held, last_seen_s, is_subagent)
+                case Touched():
+                    self._retouch(change)
+                case Dropped(key):
+                    self._forget(key)
+
+    def _clear(self) -> None:
+        limits = self._limits
+        self._owners = Owners(limits.digests, limits.bloom_bytes, self._log)
+        self._tasks = Tasks(limits.arguments, self._owners)
+        self._toolsets = Toolsets()
+        self._threads: dict[SessionKey, Thread] = {}
+        self._last_node = SIDE_NODE
+
+    def _parent(self, thread: Thread, conversation: Conversation, verdict: Verdict) -> Node | None:
+        """The node a main request follows: the verdict's, else the newest own one it shows.
+
+        The second is for sessions found by an id: their nodes are taken too, so that a copy of
+        their history is known for a fork.
         """
-        found: dict[SessionKey, _Found] = {}
-        for block in blocks:
-            if block.digest not in self._owners:
-                if block.digest in self._bloom:
-                    return found, True
-                continue
-            owner = self._owners[block.digest]
-            if owner is None:
-                continue
-            if owner[0] not in self._threads:
-                return found, True
-            entry = found.setdefault(owner[0], _Found(set(), []))
-            entry.nodes.add(owner[1])
-            entry.digests.append(block.digest)
-        return found, False
+        if verdict.session == thread.key and verdict.relation in _FOLLOWS:
+            return thread.node(verdict.node)
+        owned = self._owners.look(conversation.history).owned.values()
+        numbers = {owner.node for owner in owned if owner.key == thread.key}
+        return next((node for node in reversed(thread.nodes) if node.number in numbers), None)
 
-    def _own(self, digest: Digest, key: SessionKey, node: int) -> None:
-        owner: tuple[SessionKey, int] | None = (key, node)
-        if digest in self._owners:
-            # Taken out and put back: the table is in order of last use, the oldest go first.
-            owner = self._owners.pop(digest)
-            if owner is not None and owner[0] != key:
-                owner = None
-            elif owner is not None and node != SIDE_NODE:
-                owner = (key, node)
-        elif digest in self._bloom:
-            owner = None
-        else:
-            self._bloom.add(digest)
-        self._owners[digest] = owner
+    def _grow(
+        self, thread: Thread, parent: Node | None, conversation: Conversation, now_s: float
+    ) -> Node:
+        """A node for a new taker; a failed child's is used again, so that its blocks keep place."""
+        is_open = parent is not None and parent.is_open
+        node = thread.node(parent.child) if parent is not None and is_open else None
+        if node is None:
+            self._last_node += 1
+            node = Node(self._last_node)
+            thread.nodes.append(node)
+            del thread.nodes[: -self._limits.nodes]
+        node.begin(conversation.tail)
+        self._touch(thread, node)
+        if parent is not None and is_open:
+            parent.child, parent.is_child_free = node.number, False
+            parent.child_body, parent.child_at_s = conversation.body, now_s
+            self._touch(thread, parent)
+        return node
 
-    def _child_of(self, conversation: Conversation) -> Verdict:
-        if any(block.is_assistant for block in conversation.history) or not conversation.opening:
-            return Verdict(Relation.UNRELATED, reason="no_evidence")
-        parents = {
-            key for argument, key in self._arguments.items() if argument in conversation.opening
-        }
-        if len(parents) != 1:
-            return Verdict(Relation.UNRELATED, reason="no_evidence")
-        key = parents.pop()
+    def _child_of(self, conversation: Conversation, now_s: float, max_age_s: float) -> Verdict:
+        none = Verdict(Relation.UNRELATED, reason="no_evidence")
+        if not conversation.opening or any(block.is_assistant for block in conversation.history):
+            return none
+        key = self._tasks.parent_of(conversation.opening, now_s)
         thread = self._threads.get(key) if key is not None else None
-        if thread is None or thread.is_closed:
-            return Verdict(Relation.UNRELATED, reason="no_evidence")
+        if thread is None or thread.is_closed or now_s - thread.last_seen_s > max_age_s:
+            return none
         return Verdict(Relation.CHILD, thread.key, reason="task_of_a_tool_call")
 
-    def _bound_threads(self) -> None:
-        while len(self._threads) > self._limits.sessions:
-            del self._threads[next(iter(self._threads))]
+    def _touch(self, thread: Thread, *nodes: Node) -> None:
+        """The thread is the newest now; these nodes of it changed."""
+        self._threads[thread.key] = self._threads.pop(thread.key)
+        changed = self._touched.pop(thread.key, set())
+        changed.update(node.number for node in nodes)
+        self._touched[thread.key] = changed
+        if len(self._log) > LOG_CHANGES:
+            self._log.clear()
+            self._touched, self._is_overfull = {}, True
+
+    def _touches(self) -> list[Change]:
+        found: list[Change] = []
+        for key, numbers in self._touched.items():
+            thread = self._threads.get(key)
+            if thread is not None:
+                found.append(_touched(thread, [n for n in thread.nodes if n.number in numbers]))
+        return found
+
+    def _retouch(self, change: Touched) -> None:
+        thread = self._threads.pop(change.key, None)
+        if thread is None:
+            return
+        self._threads[change.key] = thread
+        thread.last_seen_s, thread.is_closed = change.last_seen_s, change.is_closed
+        kept = {node.number: node for node in thread.nodes}
+        kept.update((node.number, msgspec.structs.replace(node)) for node in change.nodes)
+        thread.nodes = [kept[number] for number in sorted(kept)][-self._limits.nodes :]
+        self._last_node = max(self._last_node, *kept, SIDE_NODE)
+
+    def _bound_threads(self, newest: SessionKey) -> None:
+        while len(self._threads) > max(1, self._limits.sessions) or (
+            self._toolsets.size_bytes > self._limits.tool_bytes and len(self._threads) > 1
+        ):
+            oldest = next(key for key in self._threads if key != newest)
+            self._forget(oldest)
+            self._log.append(Dropped(oldest))
+
+    def _forget(self, key: SessionKey) -> None:
+        thread = self._threads.pop(key, None)
+        if thread is not None:
+            self._toolsets.release(thread.tools)
 
 
-def is_main(conversation: Conversation, first_tools: frozenset[str]) -> bool:
-    """Whether a request is a turn of its thread: its first tools are offered, no schema is set."""
-    return first_tools <= conversation.tools and not conversation.has_response_schema
+_FOLLOWS: Final = frozenset({Relation.CONTINUES, Relation.RETRIES})
+
+
+def _touched(thread: Thread, nodes: Sequence[Node]) -> Touched:
+    copies = tuple(msgspec.structs.replace(node) for node in nodes)
+    return Touched(thread.key, thread.last_seen_s, thread.is_closed, copies)
 
 
 def _ineligible(thread: Thread, now_s: float, max_age_s: float, *, is_subagent: bool) -> str:
@@ -280,31 +340,3 @@ def _ineligible(thread: Thread, now_s: float, max_age_s: float, *, is_subagent: 
     if now_s - thread.last_seen_s > max_age_s:
         return "idle_too_long"
     return ""
-
-
-def _place(
-    thread: Thread,
-    numbers: set[int],
-    conversation: Conversation,
-    now_s: float,
-    evidence: tuple[str, ...],
-) -> Verdict:
-    """Continue the newest childless node the history shows, else retry or fork."""
-    shown = [node for node in reversed(thread.nodes) if node.number in numbers]
-    for node in shown:
-        if node.child is not None:
-            continue
-        if not node.calls <= conversation.answers:
-            return Verdict(Relation.SIDE, thread.key, node.number, "calls_unanswered", evidence)
-        return Verdict(Relation.CONTINUES, thread.key, node.number, "history_shown", evidence)
-    for node in shown:
-        is_equal = node.child_body == conversation.body
-        if is_equal and now_s - node.child_at_s <= RETRY_WINDOW_S:
-            return Verdict(Relation.RETRIES, thread.key, node.number, "equal_body", evidence)
-    number = shown[0].number if shown else SIDE_NODE
-    return Verdict(Relation.FORKS, thread.key, number, "node_taken", evidence)
-
-
-def _drop_oldest(table: dict[Digest, None] | dict[str, SessionKey | None], limit: int) -> None:
-    while len(table) > limit:
-        del table[next(iter(table))]  # type: ignore[arg-type]  # either key type
