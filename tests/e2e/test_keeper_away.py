@@ -75,7 +75,7 @@ def named(session: str) -> tuple[str, str]:
 def test_a_stopped_keeper_changes_no_session(
     installation: Installation, simulator: Simulated
 ) -> None:
-    """Known ids are exact, new ids get the session they keep, no id is served unattributed."""
+    """Known ids are exact, new ids get the session they keep, no id gets one of its own."""
     began_ns = time.time_ns()
     known = call(installation, named("known")).get("x-clew-session")
     keeper = installation.pid("keeper")
@@ -93,8 +93,8 @@ def test_a_stopped_keeper_changes_no_session(
     assert (again.get("x-clew-resolution"), again.get("x-clew-session")) == ("exact", known)
     assert (fresh.get("x-clew-resolution"), fresh.get("x-clew-session-id")) == ("new", "fresh")
     for answer in (nobody, chained):
-        assert answer.get("x-clew-resolution") == "unattributed"
-        assert answer.get("x-clew-session") is None
+        assert answer.get("x-clew-resolution") == "new"
+        assert answer.get("x-clew-source") == "lineage"
     after = call(installation, named("fresh"))
     assert (after.get("x-clew-resolution"), after.get("x-clew-session")) == (
         "exact",
@@ -106,6 +106,8 @@ def test_a_stopped_keeper_changes_no_session(
     records = {r["request_id"]: r for r in records_since(installation, began_ns)}
     assert len(records) == len(simulator.requests()) == 7
     assert all(record["state"] == "settled" for record in records.values())
+    assert nobody.get("x-clew-session") != chained.get("x-clew-session")
+    assert "lineage_deferred" in records[nobody.get("x-clew-request-id")]["flags"]
     assert "keeper_away" in records[fresh.get("x-clew-request-id")]["flags"]
 
 

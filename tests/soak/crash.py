@@ -215,6 +215,8 @@ class Crash:
         """One id is one session, for every answer and every record, whatever was killed."""
         faults = []
         for tag, sent in load.sent.items():
+            if not sent.session_id:
+                continue  # a thread of its own, found by content
             found = [record["session"] for record in records.get(tag, [])]
             if sent.answer is not None and _is_answered(sent.answer):
                 found.append(sent.answer.get("x-clew-session"))

@@ -365,9 +365,9 @@ def test_a_task_of_two_sessions_names_no_parent(speaking: Speaking) -> None:
 
 def test_a_path_within_a_task_says_nothing_more(speaking: Speaking) -> None:
     """The longest argument decides; another session's path inside it does not blur it."""
-    task = "Review /home/me/project/main.py with care"
+    task = "Review /srv/some/project/main.py with care"
     speaking.turn(A, asking("", "u2"), reply("r1", arguments=(task,)))
-    speaking.turn(B, asking("", "v1"), reply("r2", arguments=("/home/me/project/main.py",)))
+    speaking.turn(B, asking("", "v1"), reply("r2", arguments=("/srv/some/project/main.py",)))
 
     assert speaking.weigh(asking("", "task", opening=task)).session == A
 

@@ -66,10 +66,13 @@ LOG_CHANGES: Final = 10_000
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of one scope; each may be tiny without making a wrong merge possible."""
+    """Bounds of one scope; each may be tiny without making a wrong merge possible.
+
+    A scope filled to these takes some 55 MiB.
+    """
 
     digests: int = 200_000
-    sessions: int = 20_000
+    sessions: int = 10_000
     nodes: int = 16
     """Kept of one session."""
     arguments: int = 512

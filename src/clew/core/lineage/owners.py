@@ -82,13 +82,14 @@ class Owners:
         """``key`` has shown these blocks, in this node or (`SIDE_NODE`) in none."""
         table = self._table
         changed = Runs(key)
+        owners = Owner(key, node, is_relayed=False), Owner(key, node, is_relayed=True)
         for block in blocks:
             digest = block.digest
             held = table.pop(digest, _UNKNOWN)
             owner = held
             is_relayed = is_reply and block.is_assistant
             if held is _UNKNOWN:
-                owner = self._first(digest, Owner(key, node, is_relayed))
+                owner = self._first(digest, owners[is_relayed])
             elif held is not None:
                 owner = _again(held, key, node, is_relayed=is_relayed)
             table[digest] = owner

@@ -34,6 +34,8 @@ REPLIES: Final = 4
 CALLS: Final = 256
 """Kept of one reply's calls; a request must answer all of those."""
 _MODULUS: Final = 1 << 128
+_NO_CALLS: Final[frozenset[Digest]] = frozenset()
+"""One for all: an empty set costs as much as a small one."""
 
 
 class Relation(StrEnum):
@@ -59,8 +61,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Hex digests of the first blocks that only the session had shown."""
 
 
-class Owner(msgspec.Struct, frozen=True, array_like=True):
-    """The one session that has shown a digest."""
+class Owner(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The one session that has shown a digest. Untracked: there are many, none in a cycle."""
 
     key: SessionKey
     node: int
@@ -79,14 +81,14 @@ class Sighting(msgspec.Struct):
     """A block's owner has been forgotten: what is left must not look unambiguous."""
 
 
-class Span(msgspec.Struct, frozen=True, array_like=True):
+class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run of blocks, whatever their order in it."""
 
     count: int = 0
     total: bytes = bytes(DIGEST_BYTES)
 
 
-class Node(msgspec.Struct, array_like=True):
+class Node(msgspec.Struct, array_like=True, gc=False):
     """One turn: a main request's tail and its relayed reply."""
 
     number: int
@@ -121,7 +123,7 @@ class Node(msgspec.Struct, array_like=True):
     def answer(self, reply: Reply) -> None:
         """One of its attempts was answered."""
         self.is_answered = True
-        calls = frozenset(sorted(reply.calls)[:CALLS])
+        calls = frozenset(sorted(reply.calls)[:CALLS]) if reply.calls else _NO_CALLS
         self.calls = (*self.calls, calls)[-REPLIES:]
         self.reply_span = span(reply.blocks)
 
@@ -146,7 +148,7 @@ class Node(msgspec.Struct, array_like=True):
         return spans == (self.tail_span, self.reply_span)
 
 
-class Thread(msgspec.Struct):
+class Thread(msgspec.Struct, gc=False):
     """What the index keeps of one session."""
 
     key: SessionKey
