@@ -26,17 +26,22 @@ class Expectation:
     """Sessions opened under a session that the scenario touched."""
     same_as: str = ""
     """The scenario whose root must go on; then no root is opened."""
+    forked_from: str = ""
+    """The scenario whose root the new one must name as its origin."""
 
     def __str__(self) -> str:
         """For the table."""
         if self.same_as:
             return f"the session of '{self.same_as}'"
+        if self.forked_from:
+            return f"{self.roots} new, forked from '{self.forked_from}'"
         return f"{self.roots} new" + (f", {self.children} child" if self.children else "")
 
 
 EXPECTATIONS: Final = {
     "new": Expectation(roots=1, children=0),
     "continue": Expectation(roots=0, children=0, same_as="new"),
+    "fork": Expectation(roots=1, children=0, forked_from="new"),
     "subagent": Expectation(roots=1, children=1),
 }
 
@@ -89,6 +94,10 @@ def judge(recipe: Recipe, scenario: str, seen: Seen, earlier: Mapping[str, Seen]
         before = {session["id"] for session in earlier[wanted.same_as].roots}
         if {session["id"] for session in seen.roots} != before:
             faults.append("another session")
+    if wanted.forked_from:
+        origins = {session["id"] for session in earlier[wanted.forked_from].roots}
+        if {session["forked_from"] for session in roots} != origins:
+            faults.append("not linked to its origin")
     for session in seen.touched:
         if session["source"] != recipe.source:
             faults.append(f"source {session['source']}")

@@ -63,6 +63,7 @@ RECIPES: Final = (
         scenarios={
             "new": ("-p", "hi", *_CLAUDE),
             "continue": ("-p", "hi again", "--continue", *_CLAUDE),
+            "fork": ("-p", "hi elsewhere", "--continue", "--fork-session", *_CLAUDE),
             "subagent": ("-p", "SPAWNSUB please", *_CLAUDE),
         },
     ),

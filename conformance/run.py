@@ -23,7 +23,7 @@ import httpx
 import platformdirs
 from conformance.agents import Ran, install, prepare_home, run_agent
 from conformance.expectations import EXPECTATIONS, Seen, compare, judge
-from conformance.recipes import RECIPES, WITHOUT_ID, Recipe
+from conformance.recipes import RECIPES, Recipe
 
 from clew.lab.children import GatewayPorts, gateway, simulator
 
@@ -58,7 +58,7 @@ def _arguments() -> argparse.Namespace:
         "agents",
         nargs="*",
         metavar="AGENT",
-        help=f"{', '.join(names)}; default: those that send an id of their own",
+        help=f"{', '.join(names)}; default: all",
     )
     default = os.environ.get("CLEW_CONFORMANCE_CACHE") or platformdirs.user_cache_path(
         "clew-conformance"
@@ -76,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run what was asked for; the process's exit code."""
     arguments = _arguments()
-    named = arguments.agents or [r.name for r in RECIPES if r.source != WITHOUT_ID]
+    named = arguments.agents or [recipe.name for recipe in RECIPES]
     chosen = [recipe for recipe in RECIPES if recipe.name in named]
     rows: list[Row] = []
     for recipe in chosen:

@@ -75,9 +75,8 @@ async def sessions(request: Request) -> Response:
 
 async def session(request: Request) -> Response:
     """A session, one of its views or verbs, by the method and the last part of the path."""
-    tails = VERBS if request.method == "POST" else _VIEWS
     name, tail = split_name(request.scope, SESSIONS_PREFIX, (*_VIEWS, *VERBS))
-    handler = tails.get(tail)
+    handler = _BY_METHOD.get(request.method, {}).get(tail)
     if handler is None:
         allowed = "POST" if tail in VERBS else "GET, HEAD"
         raise HTTPException(405, headers={"allow": allowed})
@@ -180,6 +179,9 @@ _VIEWS: Final[dict[str, _View]] = {
     "requests": _requests,
     "events": _events,
 }
+_BY_METHOD: Final[dict[str, dict[str, _View]]] = {"GET": _VIEWS, "HEAD": _VIEWS, "POST": VERBS}
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+"""All come to `session`: what is allowed hangs on the path's last part."""
 
 ROUTES: Final = (
     Route("/health", health),
@@ -187,7 +189,7 @@ ROUTES: Final = (
     Route("/metrics", metrics),
     Route("/api/v1/openapi.json", openapi),
     Route("/api/v1/sessions", sessions),
-    Route("/api/v1/sessions/{name:path}", session, methods=["GET", "POST"]),
+    Route("/api/v1/sessions/{name:path}", session, methods=_METHODS),
     Route("/api/v1/usage", usage),
     Route("/api/v1/usage.csv", usage_csv),
     Route("/api/v1/clients", clients),

@@ -159,6 +159,7 @@ def _paths() -> Json:
 
 
 def _verb_paths(session: str) -> Json:
+    needing = ("merge", "split")
     rows = (
         ("close", "Close it.", "CloseRequest"),
         ("merge", "Merge it into another; the survivor.", "MergeRequest"),
@@ -166,7 +167,9 @@ def _verb_paths(session: str) -> Json:
         ("forget", "Erase its names; the row without them.", "ForgetRequest"),
     )
     return {
-        f"{session}/{verb}": _post(summary, _ref("ChangedSession"), _ref(body), [_NAME])
+        f"{session}/{verb}": _post(
+            summary, _ref("ChangedSession"), _ref(body), [_NAME], needs_body=verb in needing
+        )
         for verb, summary, body in rows
     }
 
@@ -269,8 +272,9 @@ def _post(
     names: list[Json] | None = None,
     *,
     made: bool = False,
+    needs_body: bool = False,
 ) -> Json:
-    """A verb. ``made``: it answers 201."""
+    """A verb. ``made``: it needs its body and answers 201."""
     faults = {
         "400": "The body or a parameter cannot be meant; the message names it.",
         "401": "The token is missing or wrong.",
@@ -285,7 +289,7 @@ def _post(
     responses |= {code: _response(why, _ref("Error")) for code, why in sorted(faults.items())}
     content = {"application/json": {"schema": body}}
     operation: Json = {"summary": summary, "responses": responses}
-    operation["requestBody"] = {"required": made, "content": content}
+    operation["requestBody"] = {"required": made or needs_body, "content": content}
     if names:
         operation["parameters"] = names
     return {"post": operation}
