@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clew.core.claim import Alias, Claim, Principal, Scope, SessionKey
+from clew.core.claim import Alias, Claim, Lifetime, Principal, Scope, SessionKey
 from clew.core.resolve import RULES, Outcome, Resolution, Session, resolve
 from clew.core.session import derive_key
 
@@ -111,6 +111,42 @@ def test_a_new_id_beside_a_known_one_migrates() -> None:
     assert (found.outcome, found.key, found.session_id) == (Outcome.MIGRATED, known.key, "n1")
     assert found.alias_writes == (canonical("c1"),)
     assert found.source == "canonical"
+
+
+def test_one_id_a_process_beside_one_a_thread_merges_no_threads() -> None:
+    """An id never migrates to a session that has a durable id of its own family."""
+    memory = Memory()
+    process = Alias("opencode", "process-1", "opencode", lifetime=Lifetime.RESTART)
+    first = memory.add(native("thread-1"), process, families=frozenset({"opencode"}))
+
+    found = resolve(Claim(session=native("thread-2"), others=(process,)), memory)
+
+    assert (found.outcome, found.key) == (Outcome.NEW, derive(native("thread-2")))
+    assert found.key != first.key
+    assert why(found, "migrate") == "has_own_family_already"
+    assert found.flags == ("ids_of_two_sessions",)
+
+
+def test_a_durable_id_joins_the_session_its_process_had_without_one() -> None:
+    """The guard is for threads that have names already."""
+    memory = Memory()
+    process = Alias("opencode", "process-1", "opencode", lifetime=Lifetime.RESTART)
+    first = memory.add(process)
+
+    found = resolve(Claim(session=native("thread-1"), others=(process,)), memory)
+
+    assert (found.outcome, found.key) == (Outcome.MIGRATED, first.key)
+
+
+def test_a_new_id_does_not_join_a_closed_session() -> None:
+    """A new id is what the refusal of a closed session asks for."""
+    memory = Memory()
+    memory.add(native("n1"), is_closed=True)
+
+    found = resolve(Claim(session=canonical("c2"), others=(native("n1"),)), memory)
+
+    assert (found.outcome, found.is_closed) == (Outcome.NEW, False)
+    assert why(found, "migrate") == "other_session_closed"
 
 
 def test_a_canonical_id_with_a_parent_does_not_migrate() -> None:

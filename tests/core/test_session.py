@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from clew.core.claim import Principal, SessionKey
 from clew.core.session import (
     TRANSITIONS,
+    Entry,
     Happening,
     Parentage,
     State,
     derive_key,
+    enter,
     is_closing,
     judge_parent,
     state_at,
@@ -86,6 +88,32 @@ def test_final_closes_after_a_response_only(
 ) -> None:
     """An upstream's error leaves the session open for the retry."""
     assert is_closing(final=final, status=status, error=error) is expected
+
+
+def test_a_final_whose_client_was_gone_before_the_end_closes_nothing() -> None:
+    """It did not get its answer, and will try again."""
+    assert not is_closing(final=True, status=200, error="", client_disconnected=True)
+
+
+@pytest.mark.parametrize(
+    ("is_closed", "after_close", "has_affinity", "expected"),
+    [
+        (False, "reject", True, Entry.OPEN),
+        (True, "reject", False, Entry.REFUSED),
+        (True, "reject", True, Entry.REFUSED),
+        (True, "allow", False, Entry.FLAGGED),
+        (True, "allow", True, Entry.FLAGGED),
+        (True, "", False, Entry.FLAGGED),
+        (True, "", True, Entry.REFUSED),
+    ],
+)
+def test_a_closed_session_is_entered_as_configured(
+    is_closed: bool, after_close: str, has_affinity: bool, expected: Entry
+) -> None:
+    """Unless configured, it is refused where a binding ended with it."""
+    found = enter(is_closed=is_closed, after_close=after_close, has_affinity=has_affinity)
+
+    assert found is expected
 
 
 def test_a_first_parent_is_taken() -> None:

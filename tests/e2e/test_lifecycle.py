@@ -286,6 +286,43 @@ def test_a_client_sees_its_own_session_and_closes_it(usual: Installation) -> Non
     assert nobody.status_code == 404
 
 
+def test_another_principals_session_is_not_there(
+    simulator: Simulated, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nor seen, nor closed: the same status and body as for an id that nobody has."""
+    configuration = CONFIGURATION.format(url=simulator.url, after_close="reject")
+    configuration += '[auth]\nmode = "keys"\n'
+    with Installation(tmp_path_factory.mktemp("keys"), configuration) as installation:
+        gateway = installation.gateway
+        bearer = {"authorization": f"Bearer {gateway.token}"}
+        keys = {
+            who: httpx.post(
+                f"{gateway.admin_url}/api/v1/keys", headers=bearer, json={"principal": who}
+            ).json()["key"]
+            for who in ("alice", "bob")
+        }
+        mine = ("x-clew-key", keys["alice"])
+        assert call(installation, "private", mine).status == 200
+
+        def own(method: str, path: str, who: str, session: str) -> httpx.Response:
+            headers = {"x-clew-key": keys[who], "X-Dynamo-Session-ID": session}
+            return httpx.request(method, f"{gateway.url}{path}", headers=headers)
+
+        for method, path in (("GET", "/clew/v1/session"), ("POST", "/clew/v1/session/close")):
+            theirs, none = (own(method, path, "bob", one) for one in ("private", "nobody"))
+            assert theirs.status_code == none.status_code == 404
+            assert _told(theirs) == _told(none)
+        assert own("GET", "/clew/v1/session", "alice", "private").json()["state"] == "open"
+        assert call(installation, "private", mine).status == 200
+        assert httpx.get(f"{gateway.url}/clew/v1/session").status_code == 401
+
+
+def _told(answer: httpx.Response) -> tuple[str, ...]:
+    """All that an error says, but for its request's own id."""
+    request_id = answer.headers["x-clew-request-id"]
+    return answer.text.replace(request_id, ""), answer.headers["x-clew-error"]
+
+
 def test_the_sums_are_those_of_the_attempts(usual: Installation) -> None:
     """After everything above: every session's counters, and all of them together."""
     usual.settle()

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from clew.store import migrations
 from clew.store.engine import open_sqlite_for_writing
 from clew.store.migrate import StoreTooNewError, migrate
 from clew.store.rows import AliasRow, AttemptRow
-from clew.store.schema import aliases, attempts, metadata
+from clew.store.schema import aliases, attempts, landing, metadata
 
 
 @pytest.fixture
@@ -65,3 +68,26 @@ def test_rows_have_the_tables_columns() -> None:
     """A row read by position is the row that was meant."""
     assert set(AttemptRow._fields) == {column.name for column in attempts.c}
     assert set(AliasRow._fields) == {column.name for column in aliases.c}
+
+
+def test_attempts_of_an_older_store_have_landed_in_their_order(engine: sa.Engine) -> None:
+    """Who follows what lands begins behind them."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        columns = "request_id, attempt, principal, resolution, kind, transport, method, path, "
+        columns += "upstream, status, received_at_ns, estimated, billing, request_bytes, "
+        columns += "response_bytes, client_disconnected, final, state, flags"
+        for name, at in (("late", 2), ("early", 1)):
+            values = f"'{name}', 1, 'p', 'new', 'turn', 'http', 'POST', '/', 'u', 200, {at}, "
+            values += "0, 'api', 0, 0, 0, 0, 'settled', '[]'"
+            connection.exec_driver_sql(f"INSERT INTO attempts ({columns}) VALUES ({values})")
+    migrate(engine)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(attempts.c.request_id, attempts.c.landed)).all()
+        last = connection.scalar(sa.select(landing.c.last))
+
+    assert dict(map(tuple, rows)) == {"early": 1, "late": 2}
+    assert last == 2

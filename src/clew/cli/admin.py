@@ -146,18 +146,26 @@ class AdminPort:
     ) -> httpx.Response:
         try:
             response = self._client.request(method, path, params=params, json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise AdminError(
-                f"no gateway answers at {self.place.url}; start one with `clew serve`"
-            ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise AdminError(f"{self.place.url} did not answer: {error}") from None
-        if response.status_code == 401:
-            raise AdminError(_refused_token(self.place))
+            raise self.lost(error) from None
         if response.status_code >= 400 and response.status_code != 404:
-            said = _message(response) or "no reason given"
-            raise AdminError(f"{self.place.url} answered {response.status_code}: {said}")
+            raise self.refused(response)
         return response
+
+    def lost(self, error: Exception) -> AdminError:
+        """What to say of a call that was not answered."""
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return AdminError(
+                f"no gateway answers at {self.place.url}; start one with `clew serve`"
+            )
+        return AdminError(f"{self.place.url} did not answer: {error}")
+
+    def refused(self, response: httpx.Response) -> AdminError:
+        """What to say of an answer, read whole, that is an error."""
+        if response.status_code == 401:
+            return AdminError(_refused_token(self.place))
+        said = _message(response) or "no reason given"
+        return AdminError(f"{self.place.url} answered {response.status_code}: {said}")
 
 
 def session_path(name: str, part: str = "") -> str:

@@ -53,10 +53,11 @@ def _events(port: AdminPort, last: str) -> Iterator[tuple[str, dict[str, Any] | 
             if response.status_code == 404:
                 raise NoLiveError("this admin port has no live events")
             if response.status_code != 200:
-                raise AdminError(f"{port.place.url} answered {response.status_code}")
+                response.read()
+                raise port.refused(response)
             yield from _records(response.iter_lines())
     except httpx.HTTPError as error:
-        raise AdminError(f"{port.place.url} did not answer: {error}") from None
+        raise port.lost(error) from None
 
 
 def _records(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:

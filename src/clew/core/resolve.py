@@ -317,7 +317,7 @@ def _parent(
         key,
         session.parent if session is not None else None,
         claimed,
-        lambda at: _parent_of(knowledge, at),
+        lambda at: _root_of(knowledge, at),
         may_be_ancestor=session is not None,
     )
     if verdict.flag:
@@ -329,9 +329,14 @@ def _parent(
     return verdict.parent, claimed_id
 
 
-def _parent_of(knowledge: Knowledge, key: SessionKey) -> SessionKey | None:
+def _root_of(knowledge: Knowledge, key: SessionKey) -> SessionKey | None:
+    """The next step up that matters: a session without parent is above another only as its root.
+
+    Trees may be thousands deep, and a step costs a look-up. A root that is not right yet, because
+    the tree was moved just now, lets a circle through to the projector, which breaks it.
+    """
     session = knowledge.by_key(key)
-    return session.parent if session is not None else None
+    return session.root if session is not None and session.root != key else None
 
 
 def _root(

@@ -82,9 +82,7 @@ def state_at(
     return TRANSITIONS[State.OPEN, Happening.REQUESTED]
 
 
-def is_closing(
-    *, final: bool, status: int, error: str, client_disconnected: bool = False
-) -> bool:
+def is_closing(*, final: bool, status: int, error: str, client_disconnected: bool = False) -> bool:
     """Whether an exchange closes its session.
 
     Final closes when a response was dispatched to its end; an upstream's error, and a client that

@@ -45,6 +45,10 @@ OUTCOME_BYTES: Final = 2048
 SLOW_COMMIT_S: Final = 1.0
 INTERVAL_S: Final = 1.0
 RETRY_S: Final = 0.25
+GATHER_S: Final = 0.001
+"""How long a commit waits for company; the loop's timers are no finer."""
+FEW_WAITING: Final = 4
+"""Fewer than one in so many of the open attempts waiting is few."""
 TAIL_BYTES: Final = 1024 * 1024
 """Unsynced bytes that start a commit on their own: bounds what is held in memory for a rewrite."""
 
@@ -103,6 +107,8 @@ class JournalWriter:
         self._retry: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+        self._outbox: list[bytes] = []
+        """Outcomes not written yet: until the next intent or commit, within one turn or two."""
         self._tail: list[bytes] = []
         self._tail_bytes = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -146,6 +152,8 @@ class JournalWriter:
             raise ValueError(f"an event of {size} bytes is over the journal's bound")
         if (self._fault or self._commit_started_s) and (reason := self.unavailable_reason):
             raise JournalUnavailable(reason)
+        if self._outbox:
+            self._flush()
         room = self._end - self._offset - size
         if room < 0 or room // OUTCOME_BYTES <= self._open_count:
             self._make_room(size)
@@ -163,24 +171,14 @@ class JournalWriter:
         payload = encode(event)
         if len(payload) > OUTCOME_BYTES - FRAME_BYTES:
             payload = encode(_without_texts(event))
-        if self._open_count:
-            self._open_count -= 1
         record = pack_frame(len(payload), crc32(payload, self._seed)) + payload
-        if self._segment is None:
-            self._hold(record)
-        else:
-            if self._offset + len(record) > self._end:
-                self._rotate()
-            if self._segment is None or not self._append(record):
-                self._hold(record)
+        self._outbox.append(record)
         if self._sync != "always":
+            self._flush()
             return None
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        if not self._is_kicked and not self._commit_started_s:
-            self._is_kicked = True
-            # One turn of the loop later: everything that ends in this turn shares the commit.
-            self._loop.call_soon(self._kick)
+        self._want_commit()
         return waiter
 
     def close(self) -> None:
@@ -189,6 +187,7 @@ class JournalWriter:
             return
         self._is_closed = True
         self._fault = "the journal is closed"
+        self._flush()
         if self._retry is not None:
             self._retry.cancel()
         self._committer.close()
@@ -198,6 +197,21 @@ class JournalWriter:
         os.close(self._lock_fd)
 
     # --- appending -----------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Write the outcomes that wait, in one piece; each has room that its intent reserved."""
+        records, self._outbox = self._outbox, []
+        self._open_count = max(0, self._open_count - len(records))
+        if not records:
+            return
+        size = sum(map(len, records))
+        if self._segment is not None and self._offset + size <= self._end:
+            records = [b"".join(records)]  # the usual case: one write
+        for record in records:
+            if self._segment is not None and self._offset + len(record) > self._end:
+                self._rotate()
+            if self._segment is None or not self._append(record):
+                self._hold(record)
 
     def _append(self, record: bytes) -> bool:
         """Write at the end of the current segment; False after the segment was given up."""
@@ -312,9 +326,24 @@ class JournalWriter:
         else:
             self._loop.call_later(INTERVAL_S, self._kick)
 
+    def _want_commit(self) -> None:
+        """A commit for those who wait: soon, or a moment later where most are still under way.
+
+        A commit costs the same for one as for many; the moment is short beside the disk's own.
+        """
+        if self._is_kicked or self._commit_started_s:
+            return
+        self._is_kicked = True
+        if len(self._waiters) * FEW_WAITING < self._open_count:
+            self._loop.call_later(GATHER_S, self._kick)
+        else:
+            # One turn of the loop later: everything that ends in this turn shares the commit.
+            self._loop.call_soon(self._kick)
+
     def _kick(self) -> None:
         """Hand everything written so far to the committer as one group."""
         self._is_kicked = False
+        self._flush()
         if self._commit_started_s or self._segment is None or self._is_closed:
             return
         retired, self._retired = self._retired, []
@@ -376,8 +405,8 @@ class JournalWriter:
             self._fault = ""
             self._needs_commit = False
         _release(waiters)
-        if self._waiters and not self._is_kicked:
-            self._kick()
+        if self._waiters:
+            self._want_commit()
 
     def _sync_now(self) -> None:
         """The last commit, on the caller's thread, when the committer has ended."""

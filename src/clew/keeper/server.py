@@ -31,6 +31,7 @@ from clew.keeper.knowledge import (
     load_known,
     load_recent_keys,
     merge_answer,
+    survivor,
 )
 from clew.keeper.lineage import LineageDesk
 from clew.keeper.peer import Confirmation, Peer
@@ -154,6 +155,8 @@ class KeeperServer:
         """
         self._recent.drop({*changed, *(key for key, _, _ in gone)})
         for key, principal, names in gone:
+            if survivor(self._connection, key) == key:
+                self._lineage.close_session(key)  # not merged: nothing continues it
             if names:
                 self.sequence += 1
                 known = Known(key, principal, "", None, "", key, False, (), gone=names)

@@ -1,4 +1,4 @@
-"""Opening the store for writing: one engine, and for SQLite one connection.
+"""Opening the store for writing: one engine, and for SQLite one connection (`store.postgresql`).
 
 SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
 (its WAL-reset fault), and Debian 12 ships 3.40. So exactly one connection writes and checkpoints:
@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from clew.store.postgresql import is_postgresql, open_postgresql_for_writing
+
 DATABASE_NAME: Final = "clew.db"
 WAL_RESET_FIXED: Final = (3, 51, 3)
 BUSY_S: Final = 2.0
@@ -21,9 +23,8 @@ BUSY_S: Final = 2.0
 
 def open_for_writing(url: str, data: Path) -> sa.Engine:
     """The store at ``url`` (``postgresql://…``); empty: the SQLite file in ``data``."""
-    if url.startswith(("postgresql://", "postgresql+psycopg://")):
-        address = sa.make_url(url).set(drivername="postgresql+psycopg")
-        return sa.create_engine(address, paramstyle="format", pool_size=2, pool_pre_ping=True)
+    if is_postgresql(url):
+        return open_postgresql_for_writing(url)
     return open_sqlite_for_writing(sqlite_path(url, data))
 
 

@@ -11,6 +11,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from clew.store.postgresql import without_haste
+
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 
@@ -21,12 +23,13 @@ class StoreTooNewError(Exception):
 def migrate(engine: sa.Engine) -> bool:
     """Upgrade to the newest schema; True when anything changed.
 
-    Raises StoreTooNewError for a revision this release does not know: nothing is touched then.
+    Keepers that start at once on one store come one after the other: a writing transaction waits
+    for its turn (`store.engine`). Raises StoreTooNewError for a revision this release does not know: nothing is touched then.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
-    with engine.begin() as connection:
+    with engine.begin() as connection, without_haste(connection):
         present = MigrationContext.configure(connection).get_current_revision()
         if present == scripts.get_current_head():
             return False

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from clew.store.engine import DATABASE_NAME
+from clew.store.postgresql import READ_PATIENCE_S, is_postgresql, open_postgresql_for_reading
 
 BUSY_S: Final = 2.0
 """How long a read waits for a checkpoint of the writer before it gives up."""
@@ -17,10 +18,13 @@ POOL: Final = 8
 """Reads at once; more wait. Bounds what a page that polls can hold open."""
 
 
-def open_for_reading(url: str, data: Path) -> sa.Engine:
-    """The store at ``url`` (``postgresql://…``); empty: the SQLite file in ``data``."""
-    if url.startswith(("postgresql://", "postgresql+psycopg://")):
-        return open_postgresql_for_reading(url)
+def open_for_reading(url: str, data: Path, patience_s: float = READ_PATIENCE_S) -> sa.Engine:
+    """The store at ``url`` (``postgresql://…``); empty: the SQLite file in ``data``.
+
+    ``patience_s`` bounds each statement on a server.
+    """
+    if is_postgresql(url):
+        return open_postgresql_for_reading(url, pool_size=POOL, patience_s=patience_s)
     return open_sqlite_for_reading(
         Path(url.removeprefix("sqlite:///")) if url else data / DATABASE_NAME
     )
@@ -37,16 +41,4 @@ def open_sqlite_for_reading(path: Path) -> sa.Engine:
 
     return sa.create_engine(
         "sqlite://", creator=connect, poolclass=sa.QueuePool, pool_size=POOL, max_overflow=0
-    )
-
-
-def open_postgresql_for_reading(url: str) -> sa.Engine:
-    """An engine whose transactions are READ ONLY; ``url`` is ``postgresql://…``."""
-    address = sa.make_url(url).set(drivername="postgresql+psycopg")
-    return sa.create_engine(
-        address,
-        pool_size=POOL,
-        max_overflow=0,
-        pool_pre_ping=True,
-        execution_options={"postgresql_readonly": True},
     )

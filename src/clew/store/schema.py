@@ -14,6 +14,8 @@ metadata: Final = sa.MetaData()
 
 _ns = sa.BigInteger
 _id = sa.String(64)
+_row_number: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""Of rows without a key of their own; SQLite numbers only an INTEGER, which is as wide there."""
 
 
 def _counters() -> list[sa.Column[int]]:
@@ -180,7 +182,7 @@ responses: Final = sa.Table(
 session_events: Final = sa.Table(
     "session_events",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", _row_number, primary_key=True, autoincrement=True),
     sa.Column("session", _id, nullable=False),
     sa.Column("at_ns", _ns, nullable=False),
     sa.Column("type", sa.String(16), nullable=False),
@@ -273,8 +275,23 @@ keys: Final = sa.Table(
 lineage_log: Final = sa.Table(
     "lineage_log",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", _row_number, primary_key=True, autoincrement=True),
     sa.Column("scope", sa.String(512), nullable=False),
     sa.Column("changes", sa.LargeBinary, nullable=False),
+    # Which installation wrote it, where several share the store; empty where one is alone.
+    sa.Column("instance", sa.String(64), nullable=False, server_default=""),
     sa.Index("lineage_log_by_scope", "scope", "id"),
+)
+
+# What keepers tell each other of a shared store, in the order of their commits (`store.changes`).
+# The first row is there from the beginning: the oldest that is left says how far was forgotten.
+changes: Final = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", _row_number, primary_key=True, autoincrement=True),
+    sa.Column("instance", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("subject", sa.String(512), nullable=False),
+    sa.Column("detail", sa.LargeBinary),
+    sa.Column("at_ns", _ns, nullable=False),
 )

@@ -180,7 +180,7 @@ class World:
             key, node = verdict.session, SIDE_NODE
             self.index.show(key, (*content.history, *content.tail), SIDE_NODE)
         else:
-            key, node = self._record(talk, content, verdict)
+            key, node = self._record(talk, content, verdict, is_turn=False)
         self.index.answered(key, node, Reply(tuple(_blocks([Message(True, (reply,))]))))
         self.keep()
         return verdict
@@ -246,18 +246,29 @@ class World:
         talk.may_take.discard(named)
         talk.real = named
 
+    def _is_contested(self, talk: Talk) -> bool:
+        return bool(talk.may_take) or any(talk.real in other.may_take for other in self.talks)
+
+    def _split(self, talk: Talk) -> None:
+        """One of several equal copies got a session of its own: it is another conversation now."""
+        talk.may_take.add(talk.real)
+        talk.copied |= {talk.real}
+        talk.real = self.fresh()
+
     def _record(
-        self, talk: Talk, content: Conversation, verdict: Verdict
+        self, talk: Talk, content: Conversation, verdict: Verdict, *, is_turn: bool = True
     ) -> tuple[SessionKey, int]:
         key = verdict.session
         if verdict.relation not in (Relation.CONTINUES, Relation.RETRIES, Relation.SIDE):
             key = SessionKey(f"cs_{self.fresh()}")
+            if is_turn and self._is_contested(talk):
+                self._split(talk)
         assert key is not None
         self.truth.setdefault(key, talk.real)
         is_new = not self.index.knows(key)
         self.index.open(key, content.tools, self.now_s)
-        is_turn = is_new or is_main(content, self.index.first_tools(key))
-        if verdict.relation is Relation.SIDE or not is_turn:
+        is_main_request = is_new or is_main(content, self.index.first_tools(key))
+        if verdict.relation is Relation.SIDE or not is_main_request:
             self.index.show(key, (*content.history, *content.tail), SIDE_NODE)
             return key, SIDE_NODE
         return key, self.index.take(key, content, verdict, self.now_s)
