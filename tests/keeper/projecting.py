@@ -17,10 +17,19 @@ from clew.core.session import derive_key
 from clew.journal.frame import build_header, frame_record, seed_of
 from clew.keeper.ledger import Prices
 from clew.keeper.projector import Projector
-from clew.store.engine import open_sqlite_for_writing
+from clew.store.engine import open_for_writing
 from clew.store.migrate import migrate
 from clew.store.schema import metadata
 from clew.store.writer import StoreWriter, Transaction
+
+URL_NAME = "store.url"
+"""A file in the data directory that names a server's database; without it the store is SQLite."""
+
+
+def url_in(data: Path) -> str:
+    """Where the store of this directory is."""
+    named = data / URL_NAME
+    return named.read_text() if named.exists() else ""
 
 
 def derive(principal: Principal, alias: Alias) -> SessionKey:
@@ -72,7 +81,7 @@ class House:
 
     def __init__(self, data: Path) -> None:
         self.directory = data / "journal"
-        self.engine = open_sqlite_for_writing(data / "clew.db")
+        self.engine = open_for_writing(url_in(data), data)
         migrate(self.engine)
         self.now_ns = 0
         self._journals: list[Journal] = []

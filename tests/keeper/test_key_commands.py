@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.journal.events import SECRET
-from tests.keeper.projecting import House
+from tests.keeper.projecting import House, url_in
 from tests.keeper.test_server import until
 
 from clew.core.errors import ClewError
@@ -36,7 +36,7 @@ class Keeper:
     def __init__(self, data: Path) -> None:
         self.house = House(data)
         self.path = str(data / "k.sock")
-        self.reading = open_for_reading("", data)
+        self.reading = open_for_reading(url_in(data), data)
         self.server = KeeperServer(self.reading, SECRET)
         self._ballast = Ballast(data / "ballast", 4096)
         self._links: list[KeeperLink] = []

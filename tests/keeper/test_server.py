@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.journal.events import LOCAL, SECRET, START_NS, alias, dispatched, key_of, settled
-from tests.keeper.projecting import House
+from tests.keeper.projecting import House, url_in
 
 from clew.config.schema import Config
 from clew.core.claim import Alias, Claim, Principal
@@ -41,7 +41,7 @@ class Keeper:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)
         listener.listen()
-        self._reading = open_for_reading("", self._data)
+        self._reading = open_for_reading(url_in(self._data), self._data)
         self._server = KeeperServer(self._reading, SECRET)
         self.ballast = Ballast(self._data / "ballast", 4096)
         self.running = Running(self.house.projector(), self._load, self._server.tell, self.ballast)

@@ -201,8 +201,8 @@ def restart_gateway(world: World, which: int) -> None:
     number = which % 2
     lost = [one for one in world.running if one.gateway is world.place.gateways[number]]
     for one in lost:
-        world.actors.add(one.talk.principal)
         one.talk.is_odd = True
+    world.actors.update(PRINCIPALS)  # everybody's attempts that were under way are left unsettled
     world.running = [one for one in world.running if one not in lost]
     world.place.restart_gateway(number)
 

@@ -153,6 +153,8 @@ class PrincipalKnowledge:
 
     def by_any_id(self, text: str) -> Session | None:
         """By Clew's id, else by an external id that names exactly one session."""
+        if "\0" in text:
+            return None
         found = self.by_key(SessionKey(text))
         if found is not None:
             return found
@@ -185,6 +187,8 @@ class PrincipalKnowledge:
         return self._keys[pair]
 
     def _scalar(self, query: sa.Select[str], value: str, family: str = "") -> SessionKey | None:
+        if "\0" in value:
+            return None  # PostgreSQL holds no NUL in text, and refuses to look for one
         values = {"principal": self._principal, "value": value, "family": family}
         key = self._connection.scalar(query, values)
         return SessionKey(key) if key is not None else None

@@ -238,10 +238,36 @@ class _Statement:
         compiled = clause.compile(dialect=engine.dialect)  # type: ignore[attr-defined]  # ClauseElement's, which every statement is
         self._sql = str(compiled)
         self.names: tuple[str, ...] = tuple(compiled.positiontup)
+        types = [compiled.binds[name].type for name in self.names]
+        self._bounds = (
+            [(n, one.length) for n, one in enumerate(types) if isinstance(one, sa.String)]
+            if engine.dialect.name == "postgresql"
+            else []
+        )
 
     def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            connection.exec_driver_sql(self._sql, list(rows))
+        if not rows:
+            return
+        bounds = self._bounds
+        fitting = [_fitted(row, bounds) for row in rows] if bounds else list(rows)
+        connection.exec_driver_sql(self._sql, fitting)
+
+
+def _fitted(
+    row: tuple[Any, ...], bounds: Sequence[tuple[int, int | None]]
+) -> Sequence[Any]:
+    """The row as PostgreSQL takes it: no NUL in text, none longer than its column.
+
+    Ids are bounded and printable long before; this is for what a body may say at will, a model's
+    name, which must not keep a whole journal from being projected.
+    """
+    values: list[Any] | None = None
+    for place, length in bounds:
+        text = row[place]
+        if isinstance(text, str) and ("\0" in text or len(text) > (length or len(text))):
+            values = list(row) if values is None else values
+            values[place] = text.replace("\0", "\ufffd")[:length]
+    return tuple(values) if values is not None else row
 
 
 class _Statements:
