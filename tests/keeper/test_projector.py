@@ -78,7 +78,8 @@ def test_an_intent_of_a_dead_process_is_left_unsettled(house: House) -> None:
     house.projector().run_pass()
 
     assert house.rows(
-        "SELECT state, status, estimated, input_tokens, billed_nanousd, flags FROM attempts"
+        "SELECT state, status, estimated, input_tokens, billed_nanousd, CAST(flags AS TEXT) "
+        "FROM attempts"
     ) == [("unsettled", 0, 1, 1000, 1000, '["unsettled"]')]
     assert house.one("SELECT requests FROM sessions") == 1
 
@@ -93,7 +94,8 @@ def test_a_late_outcome_replaces_the_unsettled_row(house: House) -> None:
     house.journal("gateway0-2").append(settled(1, model="claude-sonnet-4-5-20250929"))
     projector.run_pass()
 
-    assert house.rows("SELECT state, flags, estimated FROM attempts") == [("settled", "[]", 0)]
+    rows = house.rows("SELECT state, CAST(flags AS TEXT), estimated FROM attempts")
+    assert rows == [("settled", "[]", 0)]
     assert house.rows(f"SELECT {COUNTERS} FROM sessions") == [(1, 0, 100, 40, 10, 110)]
     assert house.rows("SELECT dimension, value, requests FROM tallies ORDER BY 1") == [
         ("kind", "turn", 1),

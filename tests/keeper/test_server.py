@@ -15,7 +15,7 @@ import pytest
 from tests.journal.events import LOCAL, SECRET, START_NS, alias, dispatched, key_of, settled
 from tests.keeper.projecting import House, url_in
 
-from clew.config.schema import Config
+from clew.config.schema import Config, Store
 from clew.core.claim import Alias, Claim, Principal
 from clew.keeper.ballast import Ballast
 from clew.keeper.knowledge import load_known
@@ -308,7 +308,7 @@ def start_process(data: Path) -> tuple[subprocess.Popen[bytes], str]:
     listener.listen()
     launch = Launch(
         role="keeper",
-        config=msgspec.structs.replace(Config(), data=str(data)),
+        config=msgspec.structs.replace(Config(), data=str(data), store=Store(url=url_in(data))),
         secret=SECRET,
         admin_token="t",
         instance="i",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from tests.journal.events import START_NS
 from tests.keeper.projecting import House, derive
 
@@ -14,6 +15,7 @@ from clew.keeper.projector import Projector
 from clew.keeper.protocol import Known
 from clew.keeper.verbs import Done, Verbs
 from clew.store.rows import COUNTERS
+from clew.store.schema import sessions
 
 SECOND_NS = 10**9
 
@@ -50,7 +52,7 @@ class VerbHouse(House):
     def session(self, key: str) -> dict[str, Any]:
         """A session's row by column."""
         with self.engine.connect() as connection:
-            found = connection.exec_driver_sql("SELECT * FROM sessions WHERE id = ?", (key,))
+            found = connection.execute(sa.select(sessions).where(sessions.c.id == key))
             return dict(found.mappings().one())
 
     def requests(self, key: str) -> list[str]:
@@ -65,9 +67,10 @@ class VerbHouse(House):
         """
         names = (*(name for name in COUNTERS if name.endswith(("tokens", "nanousd"))),)
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
-        failed = "coalesce(sum(error != '' OR status >= 400), 0)"
+        failed = "count(CASE WHEN error != '' OR status >= 400 THEN 1 END)"
         unpriced = (
-            "coalesce(sum(billed_nanousd IS NULL AND imputed_nanousd IS NULL AND api != ''), 0)"
+            "count(CASE WHEN billed_nanousd IS NULL AND imputed_nanousd IS NULL AND api != '' "
+            "THEN 1 END)"
         )
         columns = f"count(*), {failed}, {sums}, {unpriced}"
         for (key,) in self.rows("SELECT id FROM sessions"):

@@ -17,6 +17,8 @@ from clew.core.identity import identify
 from clew.keeper.protocol import Result
 
 NOWHERE: Final = "cs_" + "a" * 26
+DURABLE: Final = 3
+"""The kind of client that recency leaves alone."""
 _TABLE: Final = ClientTable()
 
 
@@ -30,17 +32,18 @@ def thief_of(world: World, talk: Talk) -> Principal:
 
 def steal_ids(world: World, talk: Talk) -> None:
     """Another principal sends this conversation's ids, or its content, or its response."""
+    if talk.is_stolen:
+        return  # what came from elsewhere may be the thief's own
     thief = thief_of(world, talk)
     stolen = world.thefts.get((thief, talk.number))
-    if stolen is None or stolen not in world.talks:
+    if stolen is None:
         world.project()
         stolen = world.begin(CLIENTS.index(talk.client), thief)
         stolen.agent, stolen.tools, stolen.parent = talk.agent, talk.tools, talk.parent
+        stolen.ids, stolen.is_stolen = dict(talk.ids), True
         world.thefts[(thief, talk.number)] = stolen
-    if world.is_busy(stolen):
+    if world.is_busy(stolen) or stolen not in world.talks:
         return
-    if not any(one.principal == thief and one.ids == talk.ids for one in world.thefts.values()):
-        stolen.ids = dict(talk.ids)
     stolen.messages = list(talk.messages) if world.rng.random() < 0.6 else stolen.messages
     stolen.last_response = talk.last_response
     world.counts["thefts"] += 1
@@ -53,7 +56,7 @@ def steal_links(world: World, talk: Talk) -> None:
     if talk.session is None or world.place.server is None:
         return
     world.project()
-    thief = world.begin(world.rng.choice((3, 4)), thief_of(world, talk))
+    thief = world.begin(DURABLE, thief_of(world, talk))
     seen = []
     for name in (talk.session, NOWHERE):
         tail = Message(is_assistant=False, text=f"words {world.fresh()}")
@@ -168,9 +171,9 @@ def forget(world: World, talk: Talk) -> None:
     if talk.session is None:
         return
     key = world.now_at(talk.session)
+    gone = {key} | {one for one in world.seen if world.now_at(one) == key}
     result = _do(world, talk, "session.forget")
     if result is not None and result.ok:
-        gone = {key} | {one for one in world.seen if world.now_at(one) == key}
         world.seen -= gone
         for one in gone:
             world.owners.pop(one, None)

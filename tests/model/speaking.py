@@ -57,6 +57,8 @@ class Talk:
     """Its next turn is the first after the copy."""
     is_odd: bool = False
     """Something came between that may lose evidence: a miss is not counted."""
+    is_stolen: bool = False
+    """Begun under another principal's ids or content, or a copy of such a one."""
     turns: int = 0
 
     @property

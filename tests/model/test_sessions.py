@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.model import playing
 from tests.model.playing import ACTIONS, MODES, make_template, step
-from tests.model.world import World
+from tests.model.speaking import CLIENTS
+from tests.model.world import PRINCIPALS, World
 
 from clew.config.schema import Sessions as Settings
 
 STEPS = int(os.environ.get("CLEW_MODEL_STEPS", "2000"))
+KILO = [client.name for client in CLIENTS].index("kilo")
 STEPS_EACH = 50
 """Steps of one example: enough for restarts, verbs and thefts of one world to meet."""
 
@@ -81,9 +82,16 @@ def test_sessions_are_kept_apart_and_found_again(tmp_path: Path) -> None:
 
 
 def test_the_model_sees_a_false_merge(tmp_path: Path) -> None:
-    """Recency alone merges what only begins at the same time: the judge would notice."""
-    counts = playing.play(
-        tmp_path, make_template(tmp_path / "template"), seed=1, steps=600, mode="recency"
-    )
+    """Recency alone takes a second conversation for the first one restarted: the judge notices."""
+    loop = asyncio.new_event_loop()
+    template = make_template(tmp_path / "template")
+    world = World(tmp_path / "data", template, loop, Settings(resume="recency"))
+    for _ in range(2):
+        talk = world.begin(KILO, PRINCIPALS[0])
+        world.turn(talk)
+        world.finish_all(talk)
+        world.project()
+    world.close()
+    loop.close()
 
-    assert counts["false_merges"] > 0
+    assert (world.counts["false_merges"], world.counts["resumed"]) == (1, 1)

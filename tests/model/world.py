@@ -156,7 +156,7 @@ class World:
         if not talk.tools or self.is_busy(talk) or len(self.talks) >= MAX_TALKS:
             return
         child = self.begin(CLIENTS.index(talk.client), talk.principal)
-        child.parent, child.agent = talk, talk.agent
+        child.parent, child.agent, child.is_stolen = talk, talk.agent, talk.is_stolen
         task = f"find out about matter {self.fresh()} and report"
         self.turn(talk)
         self.finish_all(talk, calls=((f"call_{self.fresh()}", task),))
@@ -175,7 +175,7 @@ class World:
         copy = self.begin(CLIENTS.index(talk.client), talk.principal)
         copy.agent, copy.tools, copy.messages = talk.agent, talk.tools, talk.messages[:at]
         copy.copied = talk.copied | {talk.number}
-        copy.is_forked = True
+        copy.is_forked, copy.is_stolen = True, talk.is_stolen
         if is_ambiguous:
             copy.may_take = {talk.number, *talk.may_take}
             talk.may_take.add(copy.number)
@@ -266,12 +266,14 @@ class World:
 
     def restart(self, talk: Talk) -> None:
         """The client's process is new: what it does not keep is minted again."""
-        if self.is_busy(talk) or talk.parent is not None:
+        if talk.parent is not None:
             return
+        self.finish_all(talk)
         for name in talk.client.rotating:
             talk.ids[name] = f"{name}-{self.fresh()}"
         talk.last_response = ""
         talk.is_restarted = bool(talk.messages)
+        self.turn(talk)
 
     def upgrade(self, talk: Talk) -> None:
         """A stable header appears beside the old one."""
@@ -430,7 +432,9 @@ class World:
         self.now_ns += SECOND_NS
         self.place.now_ns = self.now_ns
         at_ns = self.now_ns
-        claim, resolved = await self.resolve(gateway, talk.principal, talk.client.api, headers, body)
+        claim, resolved = await self.resolve(
+            gateway, talk.principal, talk.client.api, headers, body
+        )
         number = self.fresh()
         intent = self._intent(talk, claim, resolved, number, at_ns, len(body))
         gateway.journal.append(intent)
@@ -459,9 +463,7 @@ class World:
             content = None
             if gateway.sessions.resume != "off":
                 content = api.conversation(path, body, _DIGESTER)
-            found = await gateway.sessions.resolve(
-                principal, claim, self.now_ns, api.name, content
-            )
+            found = await gateway.sessions.resolve(principal, claim, self.now_ns, api.name, content)
         return claim, found
 
     def _intent(
@@ -554,10 +556,14 @@ class World:
         if talk.client.is_durable:
             return
         is_young = not talk.is_odd and "keeper_away" not in exchange.intent.flags
-        if is_young and not talk.may_take and not talk.is_forked:
+        if is_young and not (talk.may_take or talk.is_forked or talk.is_stolen):
+            is_found = key == self.now_at(talk.session)
             self.counts["restarts"] += 1
-            self.counts["restarts_found"] += key == self.now_at(talk.session)
-            if key != self.now_at(talk.session):
+            self.counts["restarts_found"] += is_found
+            if any(one.is_assistant and one.text not in REPLIES for one in talk.messages[-2:]):
+                self.counts["own_restarts"] += 1
+                self.counts["own_restarts_found"] += is_found
+            if not is_found:
                 self.counts[f"missed: {exchange.intent.reason}"] += 1
 
     def now_at(self, key: SessionKey) -> SessionKey:

@@ -14,6 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from clew.store.engine import open_for_writing
+from clew.store.migrate import migrate
+from clew.store.schema import changes, landing, metadata
+
 
 class Server:
     """A running server; its databases are made from one that is migrated already, or empty."""
@@ -22,11 +26,8 @@ class Server:
         self._handle = handle
         self._numbers = itertools.count(1)
         self._templates: set[str] = set()
-        self._admin = sa.create_engine(
-            sa.make_url(handle.get_uri()).set(drivername="postgresql+psycopg"),
-            isolation_level="AUTOCOMMIT",
-            poolclass=sa.NullPool,
-        )
+        self._shared, self._head = "", ""
+        self._admin = _plain_engine(handle.get_uri())
 
     @property
     def pid(self) -> int:
@@ -38,21 +39,43 @@ class Server:
     def database(self, template: str = "template1") -> str:
         """The url of a new database."""
         name = f"clew{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def migrated(self) -> str:
         """The url of a new database that has the store's tables."""
-        from clew.store.engine import open_for_writing
-        from clew.store.migrate import migrate
+        return self.database(self._template())
 
+    @contextmanager
+    def emptied(self) -> Iterator[str]:
+        """The url of the one database that tests use in turn; afterwards it is as it was new."""
+        if not self._shared:
+            self._shared = self.migrated()
+        yield self._shared
+        name = sa.make_url(self._shared).database
+        self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        engine = _plain_engine(self._shared)
+        with engine.begin() as link:
+            link.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{self._head}'")
+            for table in metadata.sorted_tables:
+                link.execute(sa.delete(table))
+            link.execute(sa.insert(landing), {"id": 1, "last": 0})
+            link.execute(
+                sa.insert(changes), {"instance": "", "kind": "begin", "subject": "", "at_ns": 0}
+            )
+
+    def _template(self) -> str:
         if "migrated" not in self._templates:
             self.execute("CREATE DATABASE migrated")
             engine = open_for_writing(self.url("migrated"), Path("/nowhere"))
             migrate(engine)
+            with engine.connect() as link:
+                self._head = link.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             engine.dispose()
             self._templates.add("migrated")
-        return self.database("migrated")
+        return "migrated"
 
     def url(self, name: str) -> str:
         """The address of a database."""
@@ -65,6 +88,7 @@ class Server:
     def execute(self, statement: str) -> None:
         """Run one statement as the superuser."""
         with self._admin.connect() as link:
+            link = link.execution_options(isolation_level="AUTOCOMMIT")
             link.exec_driver_sql(statement)
 
     def stop(self) -> None:
@@ -74,6 +98,11 @@ class Server:
     def start(self) -> None:
         """Serve again, on the same address."""
         self._handle.ensure_postgres_running()
+
+
+def _plain_engine(url: str) -> sa.Engine:
+    address = sa.make_url(url).set(drivername="postgresql+psycopg")
+    return sa.create_engine(address, poolclass=sa.NullPool)
 
 
 @contextmanager

