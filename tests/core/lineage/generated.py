@@ -66,7 +66,7 @@ class Clients:
             for _ in range(self.rng.randint(1, 4)):
                 elsewhere.append(Message(False, (f"words {self.world.fresh()}",)))
                 elsewhere.append(Message(True, (f"words {self.world.fresh()}",)))
-            for _ in range(self.rng.randint(0, 2)):
+            for _ in range(self.rng.randint(0, 4)):
                 elsewhere.append(Message(False, (self.word(TEXTS),)))
                 elsewhere.append(Message(True, (self.word(REPLIES),)))
         talk = self.world.start(self.rng.choice(TOOLS), elsewhere)

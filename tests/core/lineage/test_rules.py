@@ -311,6 +311,16 @@ def test_a_side_call_needs_a_relayed_answer_too(speaking: Speaking) -> None:
     assert speaking.relation(request) is Relation.UNRELATED
 
 
+def test_a_side_call_shows_a_whole_turn(speaking: Speaking) -> None:
+    """A conversation begun elsewhere that repeats phrases of two turns is no side call."""
+    speaking.turn(A, asking("u1|<a1", "u2"), reply("a2"))
+    speaking.turn(A, asking("u1|<a1|u2|<a2", "u3"), reply("a3"))
+    none = frozenset[str]()
+
+    assert speaking.relation(asking("x1|u2|<a1|u3|<a2", "x2", tools=none)) is Relation.UNRELATED
+    assert speaking.relation(asking("u1|<a1|u2|<a2|u3|<a3", "x2", tools=none)) is Relation.SIDE
+
+
 def test_a_title_call_before_or_after_joins_nothing() -> None:
     """The opening in a title call makes it shared; the turns are told by their replies."""
     speaking = Speaking()

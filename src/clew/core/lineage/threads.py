@@ -8,7 +8,8 @@ continues the newest node that its history shows and that has no main child yet.
   stood only in its histories may be a client's constant) or, where its replies are nobody's own
   ("OK"), a history without anything unseen that ends exactly as the continued node does;
 * the continued turn must be whole: of its reply a block that is its own, of its tail one too; of
-  a turn whose reply is unknown the whole tail. A reminder that also stands there is not enough;
+  a turn whose reply is unknown the whole tail. A reminder that also stands there is not enough.
+  A side call shows such a turn too, one of the newest;
 * what nobody has shown must not outweigh the evidence: a long unknown history with one known
   "Done." began elsewhere.
 """
@@ -33,6 +34,8 @@ REPLIES: Final = 4
 """Replies of one node whose calls are kept: retries of a turn are few."""
 CALLS: Final = 256
 """Kept of one reply's calls; a request must answer all of those."""
+UNSEEN_WEIGHT: Final = 2
+"""Blocks of evidence that one unseen block outweighs: phrases are common, whole turns are not."""
 _MODULUS: Final = 1 << 128
 _NO_CALLS: Final[frozenset[Digest]] = frozenset()
 """One for all: an empty set costs as much as a small one."""
@@ -195,13 +198,15 @@ def place(known: Known, conversation: Conversation, now_s: float) -> Verdict:
     shown = tuple(digest.hex() for digest in list(owned)[:4])
     numbers = {owner.node for owner in owned.values()}
     kept = [node for node in reversed(thread.nodes) if node.number in numbers]
-    if known.sighting.unseen >= len(owned):
+    if known.sighting.unseen * UNSEEN_WEIGHT >= len(owned):
         return Verdict(Relation.UNRELATED, reason="mostly_unseen")
     if not _has_answer(owned, conversation.history):
         kept = [node for node in kept if node.ends(conversation.history)]
         if known.sighting.unseen or not kept:
             return Verdict(Relation.UNRELATED, reason="nothing_relayed")
     if not is_main(conversation, thread.tools):
+        if not any(node.tail and _is_complete(known, node, conversation) for node in kept):
+            return Verdict(Relation.UNRELATED, reason="turn_incomplete")
         return Verdict(Relation.SIDE, thread.key, reason="not_a_main_request", evidence=shown)
     verdict = _successor(known, kept, conversation, now_s)
     return msgspec.structs.replace(verdict, evidence=shown if verdict.session else ())
