@@ -98,17 +98,19 @@ def test_an_impossible_configuration_is_refused(text: str, said: str, tmp_path: 
 
 
 LATER = [
-    '[sessions]\nresume = "recency"\n',
     f'{UPSTREAM}[upstream.affinity]\nttl = "1h"\n',
+    f'{ENGINE}{WORKERS}[upstream.affinity]\nplace = "prefix"\n',
     f'{ENGINE}discovery = "file:/x"\n',
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://h"]\n',
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://g"]\n',
     '[claims]\nstore = "file:/shared"\n',
     '[store]\nurl = "postgresql://127.0.0.1/clew"\n',
+    '[store]\nmax_bytes = "1GiB"\n',
+    '[journal]\non_failure = "serve"\n',
+    '[metering]\nask_usage = "always"\n',
     '[capture]\ncontent = "shape"\n',
     '[[limit]]\nscope = "session"\nrequests = "60/m"\n',
     '[[budget]]\nscope = "tree"\nusd = 5.0\n',
-    '[prices]\nfile = "/prices.json"\n',
     '[trace]\nsinks = ["clew", "stderr"]\n',
 ]
 

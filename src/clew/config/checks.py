@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from clew.config.addresses import check_url, masked_url, read_listen
-from clew.config.schema import Config, Upstream
+from clew.config.schema import Config, Store, Upstream
 from clew.config.units import read_rate
 from clew.core.clients import ClientTable, client_list
 from clew.core.translate import IDENTITY_OUT
@@ -94,17 +94,25 @@ def _any_upstream(test: Callable[[Upstream], bool]) -> Callable[[Config], bool]:
 
 
 NOT_YET: Final = (
-    NotYet("sessions.resume", lambda c: c.sessions.resume == "recency", 'resume "recency"'),
     NotYet("upstream.affinity.ttl", _any_upstream(lambda u: u.affinity.ttl > 0), "affinity"),
+    NotYet(
+        "upstream.affinity.place",
+        _any_upstream(lambda u: u.affinity.place == "prefix"),
+        'placement by "prefix"',
+    ),
     NotYet("upstream.discovery", _any_upstream(lambda u: u.discovery != "static"), "discovery"),
     NotYet("upstream.prefill", _any_upstream(lambda u: bool(u.prefill)), "two-phase engines"),
     NotYet("upstream.decode", _any_upstream(lambda u: bool(u.decode)), "two-phase engines"),
     NotYet("claims.store", lambda c: c.claims.store != "memory", "shared claims"),
     NotYet("store.url", lambda c: c.store.url.startswith("postgresql"), "PostgreSQL"),
+    NotYet(
+        "store.max_bytes", lambda c: c.store.max_bytes != Store().max_bytes, "a bound on the store"
+    ),
+    NotYet("journal.on_failure", lambda c: c.journal.on_failure != "refuse", "serving unrecorded"),
+    NotYet("metering.ask_usage", lambda c: c.metering.ask_usage == "always", "asking for usage"),
     NotYet("capture.content", lambda c: c.capture.content != "none", "content capture"),
     NotYet("limit", lambda c: bool(c.limit), "rate limits"),
     NotYet("budget", lambda c: bool(c.budget), "budgets"),
-    NotYet("prices.file", lambda c: bool(c.prices.file), "a price file of your own"),
     NotYet("trace.sinks", lambda c: c.trace.sinks != ("clew",), "trace sinks other than clew"),
 )
 """What is configured but not in this version. It can only shrink."""
