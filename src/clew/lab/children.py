@@ -31,6 +31,8 @@ class GatewayPorts(msgspec.Struct, frozen=True):
     admin_url: str
     token: str
     """Of the admin port."""
+    ready_line: str = ""
+    """What `clew serve` said when both ports accepted."""
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def gateway(
     with _child(arguments, "clew ready ", directory / "gateway.log") as line:
         fields = dict(field.split("=", 1) for field in line.split()[2:])
         page, _, token = fields["admin"].partition("/login#")
-        yield GatewayPorts(fields["gateway"], page, token)
+        yield GatewayPorts(fields["gateway"], page, token, line.strip())
 
 
 @contextmanager

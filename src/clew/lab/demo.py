@@ -79,6 +79,7 @@ def _run(directory: Path, *, once: bool) -> int:
         ports = children.enter_context(
             gateway(directory, configuration, listen=_free(LISTEN), admin=_free(ADMIN))
         )
+        print(ports.ready_line, flush=True)
         _play(ports.url, console)
         sessions = _sessions(ports)
         calls = httpx.get(f"{provider}/sim/calls", trust_env=False).json()["calls"]
