@@ -104,7 +104,6 @@ LATER = [
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://h"]\n',
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://g"]\n',
     '[claims]\nstore = "file:/shared"\n',
-    '[store]\nurl = "postgresql://127.0.0.1/clew"\n',
     '[store]\nmax_bytes = "1GiB"\n',
     '[journal]\non_failure = "serve"\n',
     '[metering]\nask_usage = "always"\n',
@@ -135,6 +134,7 @@ ACCEPTED = [
     '[server]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n',
     '[server]\nlisten = "localhost:1"\nworkers = 4\n',
     '[store]\nurl = "sqlite:////var/lib/clew/clew.db"\n',
+    '[store]\nurl = "postgresql://clew:pw@db.example/clew?sslmode=verify-full"\n',
 ]
 
 

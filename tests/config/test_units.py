@@ -157,6 +157,8 @@ def test_a_plain_url_is_accepted(url: str) -> None:
 def test_a_masked_url_keeps_host_and_loses_password() -> None:
     """What a person needs to recognise the place stays."""
     assert masked_url("postgresql://me:pw@db/clew") == "postgresql://***@db/clew"
+    asked = "postgresql:///clew?host=/run&password=pw&sslpassword=pw"
+    assert masked_url(asked) == "postgresql:///clew?host=/run&password=***&sslpassword=***"
 
 
 def test_a_duration_is_bounded() -> None:

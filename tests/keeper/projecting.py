@@ -51,9 +51,10 @@ class Journal:
         directory.mkdir(exist_ok=True)
         self._seed = seed_of(name)
         self._path = directory / f"{name}.000000"
-        self._path.write_bytes(build_header(0, 1))
+        # Locked before there is anything to read: a pass that saw it unlocked would end it.
         self._lock: TextIO = (directory / f"{name}.lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._path.write_bytes(build_header(0, 1))
 
     def append(self, *events: Event) -> None:
         """Records at the end."""

@@ -147,9 +147,7 @@ def merge(world: World, talk: Talk) -> None:
     if result is not None and result.ok:
         if other.principal != talk.principal:
             raise Violated("P1: sessions of two principals were merged")
-        one, two = world.real(talk.number), world.real(other.number)
-        if one != two:
-            world.joined[one] = two
+        world.join(talk.number, other.number)
         world.counts["merges"] += 1
 
 
@@ -231,7 +229,9 @@ def let_news_wait(world: World, which: int) -> None:
 
 
 def let_time_pass(world: World, which: int) -> None:
-    """Up to two days."""
+    """Up to two days, with nothing under way."""
+    while world.running:
+        world.end_one(which)
     world.now_ns += HOUR_NS * (1 + which % 48)
     for one in world.talks:
         one.is_odd = True

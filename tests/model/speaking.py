@@ -5,6 +5,7 @@ A kind of client is one row: its API, its user agent, how long its ids last, whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -178,16 +179,22 @@ def body_of(
     return json.dumps(document).encode()
 
 
+def response_id(api: str, number: int) -> str:
+    """The id of an answer, as long as upstreams make them."""
+    prefix = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}[api]
+    return f"{prefix}{hashlib.sha256(str(number).encode()).hexdigest()[:32]}"
+
+
 def reply_of(api: str, said: Message, number: int) -> bytes:
     """The upstream's answer as one document."""
+    name = response_id(api, number)
     if api == "chat":
-        message = _chat_message(said)
-        document: dict[str, Any] = {"id": f"chat_{number}", "choices": [{"message": message}]}
+        document: dict[str, Any] = {"id": name, "choices": [{"message": _chat_message(said)}]}
     elif api == "messages":
         content = _messages_message(said)["content"]
-        document = {"id": f"msg_{number}", "type": "message", "content": content}
+        document = {"id": name, "type": "message", "content": content}
     else:
-        document = {"id": f"resp_{number}", "object": "response", "output": _items(said)}
+        document = {"id": name, "object": "response", "output": _items(said)}
     return json.dumps(document).encode()
 
 

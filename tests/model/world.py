@@ -10,8 +10,9 @@ every step it judges what was answered:
 * a session is `new` once, and `exact`, `migrated` or `resumed` only when it was there;
 * the tree has no circle, and counters are the sums of what is held.
 
-Two things are so by definition: of several copies of one history the first to go on is the session
-and the others are forks; a copy's side call, before its first turn, belongs to what it copied.
+Some things are so by definition. Of several copies of one history the first to go on is the
+session and the others are forks; a copy's side call, before its first turn, belongs to what it
+copied; two copies that send an equal body within a minute are one that repeats itself.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tests.model.speaking import (
     body_of,
     headers_of,
     reply_of,
+    response_id,
 )
 
 from clew.config.schema import Sessions as Settings
@@ -95,7 +97,7 @@ class World:
         self.owners: dict[SessionKey, int] = {}
         self.seen: set[SessionKey] = set()
         self.joined: dict[int, int] = {}
-        """Conversations that an operator has merged."""
+        """Conversations that an operator has merged, or that nobody could tell apart."""
         self.actors: set[Principal] = set()
         """Who did something since the last pass."""
         self.prints: dict[Principal, str] = {}
@@ -339,8 +341,9 @@ class World:
         talk.copied, talk.is_forked = set(), False
         talk.is_odd = exchange.is_away
         for other in self.talks:
-            if other is not talk:
+            if talk.number in other.may_take and other is not talk:
                 other.may_take.discard(talk.number)
+                other.is_odd = True  # it is the fork now
         talk.may_take = set()
 
     async def _tell(self, exchange: Exchange, payload: bytes) -> None:
@@ -360,7 +363,6 @@ class World:
         self, exchange: Exchange, number: int, payload: bytes, *, is_given_up: bool
     ) -> Settled:
         is_ok = bool(payload)
-        prefix = {"chat": "chat", "messages": "msg", "responses": "resp"}
         return Settled(
             request_id=exchange.intent.request_id,
             attempt=1,
@@ -374,7 +376,7 @@ class World:
             usage=Usage(input_tokens=10, output_tokens=2) if is_ok else None,
             estimated=False,
             model="m",
-            response_id=f"{prefix[exchange.talk.client.api]}_{number}" if is_ok else "",
+            response_id=response_id(exchange.talk.client.api, number) if is_ok else "",
             response_bytes=len(payload),
             client_disconnected=is_given_up,
             is_complete=is_ok,
@@ -535,6 +537,8 @@ class World:
         if not exchange.is_turn:
             allowed |= talk.copied
         owner = self.owners.get(key)
+        if exchange.intent.reason == "equal_body" and owner is not None:
+            self.join(talk.number, owner)
         if owner is not None and self.real(owner) not in {self.real(one) for one in allowed}:
             self.counts["false_merges"] += 1
             if self.is_proof:
@@ -548,12 +552,17 @@ class World:
         elif exchange.is_turn and talk.may_take and owner != talk.number:
             self.owners[key] = talk.number  # the first of equal copies to go on is the session
 
+    def join(self, one: int, two: int) -> None:
+        """From now on these conversations are one."""
+        if self.real(one) != self.real(two):
+            self.joined[self.real(one)] = self.real(two)
+
     def _count_restart(self, exchange: Exchange, key: SessionKey) -> None:
         talk = exchange.talk
         if not talk.is_restarted or not exchange.is_turn or talk.session is None:
             return
         talk.is_restarted = False
-        if talk.client.is_durable:
+        if talk.client.is_durable or "stable" in talk.ids or self.is_closed(talk.session):
             return
         is_young = not talk.is_odd and "keeper_away" not in exchange.intent.flags
         if is_young and not (talk.may_take or talk.is_forked or talk.is_stolen):
@@ -565,6 +574,11 @@ class World:
                 self.counts["own_restarts_found"] += is_found
             if not is_found:
                 self.counts[f"missed: {exchange.intent.reason}"] += 1
+
+    def is_closed(self, key: SessionKey) -> bool:
+        """Whether a session was closed: nothing resumes it."""
+        query = f"SELECT 1 FROM sessions WHERE id = '{key}' AND closed_at_ns IS NOT NULL"
+        return bool(self.place.house.rows(query))
 
     def now_at(self, key: SessionKey) -> SessionKey:
         """Where an operator's merges have put a session."""

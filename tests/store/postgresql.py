@@ -72,7 +72,9 @@ class Server:
             engine = open_for_writing(self.url("migrated"), Path("/nowhere"))
             migrate(engine)
             with engine.connect() as link:
-                self._head = link.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+                self._head = link.exec_driver_sql(
+                    "SELECT version_num FROM alembic_version"
+                ).scalar()
             engine.dispose()
             self._templates.add("migrated")
         return "migrated"
@@ -88,8 +90,7 @@ class Server:
     def execute(self, statement: str) -> None:
         """Run one statement as the superuser."""
         with self._admin.connect() as link:
-            link = link.execution_options(isolation_level="AUTOCOMMIT")
-            link.exec_driver_sql(statement)
+            link.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
 
     def stop(self) -> None:
         """As at a failure: every connection is cut, none is served."""

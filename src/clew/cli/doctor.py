@@ -28,7 +28,7 @@ from clew.cli.admin import token_file
 from clew.cli.options import CONFIG, DATA, JSON, read_config
 from clew.cli.privacy import NEVER, kept_data
 from clew.cli.text import count, safe, say, say_json
-from clew.config.addresses import read_listen
+from clew.config.addresses import masked_url, read_listen
 from clew.config.schema import Config
 
 OK, NOTE, FAILED = "ok", "note", "FAILED"
@@ -37,6 +37,7 @@ FEWEST_FILES: Final = 1024
 WAL_RESET_FIXED: Final = (3, 51, 3)
 EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """A clock before this version's time is wrong."""
+SERVER_PATIENCE_S: Final = 3.0
 ONLINE_TIMEOUT_S: Final = 10.0
 BUILT_IN_URLS: Final = (
     "https://api.anthropic.com",
@@ -129,6 +130,34 @@ def _sqlite(_: Config) -> Iterator[Finding]:
         f"{found}: its WAL may be damaged at a reset when several connections write (fixed in "
         "3.51.3); Clew writes through one connection only, so do not write to its store yourself",
     )
+
+
+def _server(config: Config) -> Iterator[Finding]:
+    """The PostgreSQL that holds the store, where one does."""
+    from clew.store.engine import describe  # noqa: PLC0415  most commands need no database library
+    from clew.store.postgresql import is_postgresql  # noqa: PLC0415  the same
+    from clew.store.reads_engine import open_for_reading  # noqa: PLC0415  the same
+
+    url = config.store.url
+    if not is_postgresql(url):
+        return
+    where = masked_url(url)
+    try:
+        engine = open_for_reading(url, Path(config.data), SERVER_PATIENCE_S)
+        with engine.connect() as connection:
+            text = describe(connection)
+        engine.dispose()
+    except Exception as error:  # noqa: BLE001  whatever is wrong with the url or the server is the finding
+        yield Finding("postgresql", FAILED, f"{where}: {_reason(error)}")
+        return
+    is_fit = text.endswith("UTF8")
+    hint = "" if is_fit else "; ids may be any text: make the database with encoding UTF8"
+    yield Finding("postgresql", OK if is_fit else FAILED, f"{where}: {text}{hint}")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the driver says; it names addresses, never a password."""
+    return (str(getattr(error, "orig", None) or type(error).__name__).splitlines() or [""])[0]
 
 
 def _data(config: Config) -> Iterator[Finding]:
@@ -255,6 +284,7 @@ def _upstreams(config: Config) -> Iterator[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     _versions,
     _sqlite,
+    _server,
     _clock,
     _files,
     _data,

@@ -15,8 +15,10 @@ from clew.cli.text import safe, say, say_json, shortened
 from clew.core.clients import ClientTable
 from clew.core.explanation import Explanation, Named, Onward
 from clew.core.explanation import explain as explain_request
+from clew.core.playback import Playback, Played
 from clew.core.request_file import read_requests
 from clew.core.routing import RouteTable
+from clew.lab.quoted import reply_document
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 EPILOG: Final = """\b
@@ -26,7 +28,10 @@ Examples:
   clew explain session.har --json
 \b
 FILE is a raw HTTP request, the output of curl -v, a HAR, or capture JSON or JSONL;
-standard input without FILE. Nothing is sent and nothing is looked up.
+standard input without FILE. Nothing is sent and nothing is looked up: the requests
+are taken in order, as a gateway that has seen nothing else would, by each of
+sessions.resume = "proof", "recency" and "off". Without the answers (a HAR and
+captures have them) no content can be proved.
 """
 
 
@@ -47,17 +52,21 @@ def explain(file: BinaryIO | None, config_path: Path | None, as_json: bool) -> N
         requests = read_requests(raw)
     except ValueError as error:
         raise Refusal(str(error)) from None
-    found = [explain_request(request, table, routes) for request in requests]
+    playback = Playback(config.sessions.resume_max_age)
+    found = [
+        explain_request(request, table, routes, playback, reply_document(request))
+        for request in requests
+    ]
     if as_json:
         say_json(msgspec.to_builtins(found))
         return
     for number, explanation in enumerate(found):
         if number:
             say()
-        _print(explanation)
+        _print(explanation, config.sessions.resume)
 
 
-def _print(found: Explanation) -> None:
+def _print(found: Explanation, resume: str) -> None:
     label = f"  ({safe(found.label)})" if found.label else ""
     say(f"{safe(found.method)} {shortened(found.path, 70)}{label}")
     say(f"client     {safe(found.client) or 'does not say'}")
@@ -75,6 +84,27 @@ def _print(found: Explanation) -> None:
     if found.refused:
         say(f"refused    {safe(found.refused)}")
     _print_result(found)
+    for played in sorted(found.played, key=lambda played: played.mode != resume):
+        _print_played(played, with_rules=played.mode == resume)
+
+
+def _print_played(played: Played, *, with_rules: bool) -> None:
+    """One mode's outcome; of the configured one also the rules it tried, in order."""
+    links = (("below", played.parent), ("forked from", played.forked_from))
+    where = ", ".join(
+        (
+            *((f"{played.outcome}: {played.session}",) if played.session else (played.outcome,)),
+            *(f"{word} {name}" for word, name in links if name),
+            f"kind {played.kind}",
+            *((f"{played.evidence} pieces of evidence",) if played.evidence else ()),
+        )
+    )
+    say(f"{played.mode:10} {safe(where)}")
+    for tried in played.tried if with_rules else ():
+        mark = "=>" if tried.has_fired else "  "
+        say(f"           {mark} {tried.rule}: {safe(tried.reason)}")
+    if with_rules and played.content:
+        say(f"              content says {safe(played.content)}")
 
 
 def _print_result(found: Explanation) -> None:

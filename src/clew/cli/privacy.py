@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from clew.config.addresses import masked_url
 from clew.config.schema import Config
 from clew.config.units import show_duration
 
@@ -30,27 +31,31 @@ NEVER: Final = (
 )
 
 
+def _store_of(config: Config) -> str:
+    return masked_url(config.store.url) or str(Path(config.data) / "clew.db")
+
+
 def kept_data(config: Config) -> tuple[Kept, ...]:
     """Everything this version keeps, as configured."""
     data = Path(config.data)
     return (
         Kept(
             "sessions",
-            config.store.url or str(data / "clew.db"),
+            _store_of(config),
             "ids the clients sent, client name and version, models, counts, times, cost",
             show_duration(config.sessions.retention),
             "stop Clew and delete the file",
         ),
         Kept(
             "calls",
-            config.store.url or str(data / "clew.db"),
+            _store_of(config),
             "one row a call: path, model, status, tokens, sizes, times, cost",
             show_duration(config.sessions.retention),
             "stop Clew and delete the file",
         ),
         Kept(
             "gateway keys",
-            config.store.url or str(data / "clew.db"),
+            _store_of(config),
             "a keyed hash of each, whose it is, team, project, tags, times; never the key",
             "until removed",
             "stop Clew and delete the file; `clew keys revoke` ends one",

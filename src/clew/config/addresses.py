@@ -17,6 +17,7 @@ _LISTEN: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)):([0-9]{1,5})", re.ASCII
 )
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
+_PASSWORD: Final = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&#\s]*", re.IGNORECASE)
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -79,8 +80,8 @@ def check_url(text: str) -> None:
 
 
 def masked_url(text: str) -> str:
-    """The text with any ``user:password@`` replaced by ``***@``."""
-    return _USERINFO.sub("***@", text)
+    """The text with any ``user:password@`` replaced by ``***@``, a password in the query too."""
+    return _PASSWORD.sub(r"\1=***", _USERINFO.sub("***@", text))
 
 
 def _check_address(host: str) -> None:

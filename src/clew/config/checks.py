@@ -104,7 +104,6 @@ NOT_YET: Final = (
     NotYet("upstream.prefill", _any_upstream(lambda u: bool(u.prefill)), "two-phase engines"),
     NotYet("upstream.decode", _any_upstream(lambda u: bool(u.decode)), "two-phase engines"),
     NotYet("claims.store", lambda c: c.claims.store != "memory", "shared claims"),
-    NotYet("store.url", lambda c: c.store.url.startswith("postgresql"), "PostgreSQL"),
     NotYet(
         "store.max_bytes", lambda c: c.store.max_bytes != Store().max_bytes, "a bound on the store"
     ),

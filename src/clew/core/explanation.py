@@ -12,10 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from clew import headers as h
+from clew.core.apis.table import api_for
 from clew.core.claim import Alias, Claim, Kind, Scope
 from clew.core.clients import ClientEntry, ClientTable, client_list
 from clew.core.errors import ClewError
 from clew.core.identity import FLAGS, identify, identify_with_body
+from clew.core.playback import Playback, Played
 from clew.core.request_file import RequestFile
 from clew.core.routing import RouteTable, choose_route, is_answered_here, is_inference
 from clew.core.translate import NOBODY, HeaderPolicy, Outgoing, upstream_fields
@@ -89,13 +91,25 @@ class Explanation(msgspec.Struct, frozen=True):
     conclusion: str
     onward: Onward | None
     label: str = ""
+    played: tuple[Played, ...] = ()
+    """What each value of ``sessions.resume`` makes of it, after the requests before it."""
 
 
-def explain(request: RequestFile, table: ClientTable, routes: RouteTable) -> Explanation:
-    """Why this request belongs to the session it names; never raises."""
+def explain(
+    request: RequestFile,
+    table: ClientTable,
+    routes: RouteTable,
+    playback: Playback | None = None,
+    reply: bytes = b"",
+) -> Explanation:
+    """Why this request belongs to the session it names; never raises.
+
+    ``playback`` has taken the requests before it; ``reply`` is the answer's document, if known.
+    """
     path = request.path.partition(b"?")[0]
     belongs = is_inference(request.method.encode(), path)
     refused, onward = "", None
+    played: tuple[Played, ...] = ()
     is_ours = is_answered_here(request.method.encode(), request.path)
     claim = Claim(kind=Kind.OTHER)
     try:
@@ -103,6 +117,9 @@ def explain(request: RequestFile, table: ClientTable, routes: RouteTable) -> Exp
         if belongs:
             claim = identify_with_body(claim, request.headers, path, request.body, table)
         onward = None if is_ours else _onward(request, claim, routes)
+        api = api_for(request.method.encode(), path)
+        if playback is not None and api is not None:
+            played = playback.take(claim, api, path, request.body, reply)
     except ClewError as error:
         refused = f"{error.fault.code} ({error.fault.status}): {error.detail}"
     return Explanation(
@@ -125,6 +142,7 @@ def explain(request: RequestFile, table: ClientTable, routes: RouteTable) -> Exp
         conclusion=_conclusion(claim, refused, is_ours=is_ours, belongs=belongs),
         onward=onward,
         label=request.label,
+        played=played,
     )
 
 

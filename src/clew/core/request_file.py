@@ -33,6 +33,8 @@ class RequestFile(msgspec.Struct, frozen=True):
     body: bytes = b""
     label: str = ""
     """What the file calls it, where it does."""
+    reply: Any = None
+    """The answer, where the file has it: a HAR's text, or a capture's text or tool call."""
 
 
 def read_requests(text: bytes) -> list[RequestFile]:
@@ -115,13 +117,19 @@ def _from_document(item: Any) -> Iterator[RequestFile]:
     if isinstance(log, Mapping) and isinstance(log.get("entries"), list):
         for entry in log["entries"]:
             if isinstance(entry, Mapping) and isinstance(entry.get("request"), Mapping):
-                yield _from_mapping(entry["request"])
+                yield _from_mapping(entry["request"], _har_reply(entry))
         return
     inner = item.get("request")
     yield _from_mapping(inner if isinstance(inner, Mapping) else item)
 
 
-def _from_mapping(item: Mapping[str, Any]) -> RequestFile:
+def _har_reply(entry: Mapping[str, Any]) -> Any:
+    response = entry.get("response")
+    content = response.get("content") if isinstance(response, Mapping) else None
+    return content.get("text") if isinstance(content, Mapping) else None
+
+
+def _from_mapping(item: Mapping[str, Any], reply: Any = None) -> RequestFile:
     target = item.get("path") or item.get("url")
     if not isinstance(target, str):
         raise ValueError(_NO_REQUEST)  # noqa: TRY004  bad content, not a bad call
@@ -136,17 +144,24 @@ def _from_mapping(item: Mapping[str, Any]) -> RequestFile:
         _fields_of(item.get("headers")),
         _body_of(body),
         label,
+        reply=item.get("reply") if reply is None else reply,
     )
 
 
 def _request(
-    method: bytes, target: bytes, headers: Headers, body: bytes, label: str = ""
+    method: bytes,
+    target: bytes,
+    headers: Headers,
+    body: bytes,
+    label: str = "",
+    *,
+    reply: Any = None,
 ) -> RequestFile:
     origin = _ORIGIN.match(target)
     path = target[origin.end() :] if origin else target
     if not path.startswith(b"/"):
         path = b"/" + path
-    return RequestFile(method.decode("latin-1").upper(), path, headers, body, label)
+    return RequestFile(method.decode("latin-1").upper(), path, headers, body, label, reply)
 
 
 def _fields(lines: list[bytes]) -> Headers:

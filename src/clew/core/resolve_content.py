@@ -9,6 +9,9 @@ What evidence means for an id depends on what the id is:
 | names a tree | that thread | new below the root | new below S | S | root's thread or a child |
 | durable, unknown | new, linked | new, linked | new | S if marked title or compaction | new |
 
+A response names its session exactly, but for the second main request that follows it with another
+body: two children of one response are a fork (`docs/identity.md`, order 8).
+
 Recency is the rule for restart-lifetime headers with all its guards: the same header, one
 predecessor only, seen within ``resume_max_age``, no subagent on either side.
 """
@@ -26,7 +29,14 @@ from clew.core.resolve import RULES, Found, Knowledge, Outcome, Rule, Session
 
 LINEAGE: Final = "lineage"
 SIDE_KINDS: Final = frozenset({Kind.TITLE, Kind.SUMMARY, Kind.COMPACTION})
+_NAMED_RULES: Final = dict(RULES)
 _SAME_THREAD: Final = frozenset({Relation.CONTINUES, Relation.RETRIES})
+
+
+RECENCY_LOOKED: Final = frozenset(
+    {"one_recent_predecessor", "several_predecessors", "no_recent_predecessor"}
+)
+"""Reasons of recency that hang on when sessions were seen last."""
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -49,6 +59,7 @@ def rules_with(
     if content is None:
         return RULES
     ours: dict[str, Rule] = {
+        "response_chain": lambda claim, knowledge: _response_chain(claim, knowledge, content),
         "tree": lambda claim, knowledge: _tree(claim, knowledge, content),
         "new": lambda claim, knowledge: _new(claim, knowledge, content),
     }
@@ -58,6 +69,14 @@ def rules_with(
     if predecessors is not None:
         rules.insert(place + 1, ("recency", lambda claim, _: _recency(claim, predecessors)))
     return tuple(rules)
+
+
+def _response_chain(claim: Claim, knowledge: Knowledge, content: Content) -> Found | str:
+    found = _NAMED_RULES["response_chain"](claim, knowledge)
+    is_taken = content.verdict.relation is Relation.FORKS and content.session is not None
+    if isinstance(found, Found) and is_taken and content.session == found.session:
+        return "response_has_another_child"
+    return found
 
 
 def _lineage(claim: Claim, content: Content) -> Found | str:

@@ -216,18 +216,15 @@ class Sessions:
     def _without_keeper(self, principal: Principal, claim: Claim) -> Resolved:
         """What can be said while the keeper is away: an id of a thread names it, known or not."""
         alias = claim.session
-        found = self._known(principal, claim) if alias is not None else None
-        if alias is None or found is None or found.known is None:
-            return self._derive(principal, claim)
+        if alias is None:
+            return self._defer(principal)
+        found = self._known(principal, claim) or self._derive(principal, claim, alias)
         if alias.scope is Scope.TREE and self.resume != "off":
             return self._defer(principal, found.known, alias.source)
         return found
 
-    def _derive(self, principal: Principal, claim: Claim) -> Resolved:
+    def _derive(self, principal: Principal, claim: Claim, alias: Alias) -> Resolved:
         """The session as its own id names it, for as long as the keeper is away."""
-        alias = claim.session
-        if alias is None:
-            return self._defer(principal)
         key = self._key(principal, alias)
         parent = self._key(principal, claim.parent) if claim.parent else None
         root = self._key(principal, claim.root) if claim.root else parent or key

@@ -80,8 +80,7 @@ def _allocate(fd: int, size_bytes: int) -> None:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-        else:
-            return
+    # Written, not only reserved: a sync of written blocks touches no metadata and is half the work.
     for at in range(0, size_bytes, len(_ZEROS)):
         _write_whole(fd, _ZEROS[: min(len(_ZEROS), size_bytes - at)], at)
 

@@ -45,8 +45,8 @@ OUTCOME_BYTES: Final = 2048
 SLOW_COMMIT_S: Final = 1.0
 INTERVAL_S: Final = 1.0
 RETRY_S: Final = 0.25
-GATHER_S: Final = 0.001
-"""How long a commit waits for company; the loop's timers are no finer."""
+GATHER_S: Final = 0.002
+"""How long a commit waits for company where many are under way: about as long as it takes."""
 FEW_WAITING: Final = 4
 """Fewer than one in so many of the open attempts waiting is few."""
 TAIL_BYTES: Final = 1024 * 1024

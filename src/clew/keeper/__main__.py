@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from clew.core.prices import PriceTable, bundled_table
 from clew.core.session import derive_key
 from clew.keeper.ballast import Ballast
 from clew.keeper.commands import run_command
+from clew.keeper.feed import Feed
 from clew.keeper.key_commands import keep_use
 from clew.keeper.knowledge import load_known
 from clew.keeper.ledger import Prices
@@ -30,9 +32,11 @@ from clew.keeper.reach import Reach
 from clew.keeper.running import Load, Running
 from clew.keeper.server import KeeperServer
 from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
-from clew.store.engine import checkpoint, describe_sqlite, open_for_writing
+from clew.store.changes import ChangeLog
+from clew.store.engine import checkpoint, describe, open_for_writing
 from clew.store.keys import living_keys
 from clew.store.migrate import StoreTooNewError, migrate
+from clew.store.postgresql import LOOK_UP_PATIENCE_S
 from clew.store.reads_engine import open_for_reading
 from clew.store.retention import Pruned
 from clew.store.writer import StoreWriter
@@ -40,6 +44,7 @@ from clew.store.writer import StoreWriter
 SWITCH_INTERVAL_S: Final = 0.0005
 """The projector's thread gives the interpreter back this soon: a question waits no longer."""
 
+RETRY_S: Final = 0.5
 REFUSED: Final = 2
 """Exit code: starting again cannot help."""
 
@@ -54,15 +59,33 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     engine = open_for_writing(launch.config.store.url, launch.data)
     try:
-        migrate(engine)
+        _bring_up_to_date(engine)
     except StoreTooNewError as error:
         sys.stderr.write(f"clew: {error}\n")
         sys.exit(REFUSED)
-    if engine.dialect.name == "sqlite":
-        _log.info("store: %s", describe_sqlite())
     uvloop.run(_run(launch, engine))
     checkpoint(engine)
     engine.dispose()
+
+
+def _bring_up_to_date(engine: sa.Engine) -> None:
+    """Migrate. A server that is not there is waited for, as long as the supervisor lives."""
+    is_said = False
+    while True:
+        try:
+            migrate(engine)
+        except sa.exc.OperationalError as error:
+            if engine.dialect.name == "sqlite":
+                raise
+            if not is_said:
+                _log.warning("the store cannot be reached: %s", str(error).splitlines()[0])
+                is_said = True
+            if select.select([sys.stdin], [], [], RETRY_S)[0]:
+                sys.exit(1)  # the supervisor is gone, or has another task: it starts a new keeper
+        else:
+            break
+    with engine.connect() as connection:
+        _log.info("store: %s", describe(connection))
 
 
 async def _run(launch: Launch, engine: sa.Engine) -> None:
@@ -71,18 +94,21 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.set)
 
-    reading = open_for_reading(launch.config.store.url, launch.data)
-    server = KeeperServer(reading, launch.secret, launch.config.sessions)
+    is_shared = engine.dialect.name != "sqlite"
+    log = ChangeLog(launch.instance if is_shared else "")
+    reading = open_for_reading(launch.config.store.url, launch.data, LOOK_UP_PATIENCE_S)
+    server = KeeperServer(reading, launch.secret, launch.config.sessions, log)
     ballast = Ballast(launch.data / "ballast")
     ballast.set_aside()
 
     def on_pruned(pruned: list[Pruned]) -> None:
         loop.call_soon_threadsafe(server.retract, (), pruned)
 
-    projector = build_projector(launch, engine, on_pruned)
+    projector = build_projector(launch, engine, log, on_pruned)
     watch_parent(loop, leaving.set, lambda task: _reload(projector, task))
     running = Running(projector, _loader(engine), server.tell, ballast)
-    reach = Reach(server, running, engine, launch.secret)
+    reach = Reach(server, running, engine, launch.secret, log=log)
+    feed = Feed(reading, reach) if is_shared else None
     server.write_by(reach.write)
     server.serve_commands(
         lambda command: run_command(reach, command), lambda used: keep_use(reach, used)
@@ -94,14 +120,21 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     running.start()
     await server.start(socket.socket(fileno=launch.listen_fds[0]), running)
     announce_ready()
+    if feed is not None:
+        feed.start()
     await leaving.wait()
+    if feed is not None:
+        await feed.close()
     await running.finish()
     await server.close()
     reading.dispose()
 
 
 def build_projector(
-    launch: Launch, engine: sa.Engine, on_pruned: Callable[[list[Pruned]], None]
+    launch: Launch,
+    engine: sa.Engine,
+    log: ChangeLog,
+    on_pruned: Callable[[list[Pruned]], None],
 ) -> Projector:
     """The projector of this installation's journals."""
 
@@ -110,11 +143,11 @@ def build_projector(
 
     return Projector(
         launch.journal_directory,
-        StoreWriter(engine),
+        StoreWriter(engine, log),
         load_prices(launch),
         derive,
         retention_s=launch.config.journal.retention,
-        prefix="" if engine.dialect.name == "sqlite" else f"{launch.instance}/",
+        prefix=f"{log.instance}/" if log.instance else "",
         before_removal=lambda: checkpoint(engine),
         lifecycle=_lifecycle(launch),
         on_pruned=on_pruned,

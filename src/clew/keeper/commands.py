@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import sqlalchemy as sa
+
 from clew.core.errors import ClewError
 from clew.keeper.key_commands import create_key, revoke_key, rotate_key
 from clew.keeper.protocol import Command, Result
@@ -38,6 +40,11 @@ async def run_command(reach: Reach, command: Command) -> Result:
         value = await run(reach, command.arguments)
     except ClewError as error:
         return Result(command.number, ok=False, error=error.fault.code, detail=error.detail)
+    except sa.exc.SQLAlchemyError as error:
+        _log.warning(
+            "command %s: the store does not answer: %s", command.name, type(error).__name__
+        )
+        return Result(command.number, ok=False, error="store_unavailable")
     except Exception:  # noqa: BLE001  a command's top: one that fails must not end the keeper
         _log.exception("command %s failed", command.name)
         return Result(command.number, ok=False, error="internal")

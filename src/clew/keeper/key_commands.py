@@ -59,7 +59,12 @@ async def create_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
     _make_room(reach)
     secret, key_id, hashed = _mint(reach)
     made = make_key(order, key_id, hashed, reach.now_ns())
-    await reach.write(lambda connection: insert_key(connection, made))
+
+    def write(connection: sa.Connection) -> None:
+        insert_key(connection, made)
+        reach.log.note_keys(connection, [made.id])
+
+    await reach.write(write)
     _log.info("gateway key %s created for principal %s", made.id, made.principal)
     return {"id": made.id, "key": secret, "unconfirmed": await _tell(reach, made)}
 
@@ -78,6 +83,7 @@ async def rotate_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
         replaced, successor = rotate(found, key_id, hashed, now_ns, asked.grace_ns)
         update_key(connection, replaced)
         insert_key(connection, successor)
+        reach.log.note_keys(connection, [replaced.id, successor.id])
         return replaced, successor
 
     changed = await reach.write(change)
@@ -93,6 +99,7 @@ async def revoke_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
     def change(connection: sa.Connection) -> Key:
         revoked = revoke(_find(connection, asked.id), now_ns)
         update_key(connection, revoked)
+        reach.log.note_keys(connection, [revoked.id])
         return revoked
 
     revoked = await reach.write(change)

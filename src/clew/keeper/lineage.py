@@ -4,12 +4,23 @@ A scope is one principal, client product and API: a restart of the client change
 Scopes are loaded when first asked for and let go least recently used first; what they changed is
 written in batches on the store's writing thread, and a reply is acknowledged only once written.
 Reads and writes of one scope are in order, because all of it runs on the keeper's loop.
+
+Where several keepers share the store, each reads what the others have written of a scope before it
+weighs content in it. A reply is released only once it is written, so a client that has its answer
+is found by any host at its next turn, and a phrase that two hosts have relayed is evidence on
+neither. Only what is under way at the same instant may be missed: a turn that two hosts continue at
+once is in the session that came first, and a fork from its next turn on where it came second
+(`core.lineage.merging`), never two conversations that go on in one session. A reply that was
+released unwritten (the store away, flagged) is found where it was relayed alone until it is
+written. A subagent without an id finds its parent only where the parent's call was relayed, because
+arguments are kept nowhere.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -19,13 +30,15 @@ from clew.config.schema import Sessions
 from clew.core.claim import Alias, Claim, Kind, Principal, SessionKey
 from clew.core.clients import product_of
 from clew.core.lineage.blocks import Conversation
-from clew.core.lineage.changes import Change
+from clew.core.lineage.changes import Change, Cleared, Filtered, Shown
 from clew.core.lineage.index import Limits, ScopeIndex
+from clew.core.lineage.merging import STRIDE
 from clew.core.lineage.threads import SIDE_NODE, Relation, Verdict, is_main
 from clew.core.resolve import Outcome, Resolution, Session
 from clew.core.resolve_content import Content, Predecessors
 from clew.keeper.knowledge import PrincipalKnowledge, survivor
 from clew.keeper.protocol import Ask, Told
+from clew.store.changes import ChangeLog
 from clew.store.schema import aliases, lineage_log, sessions
 
 MAX_SCOPES: Final = 256
@@ -33,13 +46,20 @@ MAX_SCOPES: Final = 256
 MAX_LOG_ROWS: Final = 512
 """A longer log is rewritten as one snapshot when its scope is loaded."""
 NS_PER_S: Final = 1_000_000_000
+ID_SHARED: Final = "id_shared_by_threads"
+_SAME_HISTORY: Final = frozenset(
+    {Relation.CONTINUES, Relation.RETRIES, Relation.FORKS, Relation.SIDE}
+)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Change]).decode
 _LOG: Final = (
-    sa.select(lineage_log.c.changes)
-    .where(lineage_log.c.scope == sa.bindparam("scope"))
+    sa.select(lineage_log.c.id, lineage_log.c.instance, lineage_log.c.changes)
+    .where(lineage_log.c.scope == sa.bindparam("scope"), lineage_log.c.id > sa.bindparam("last"))
     .order_by(lineage_log.c.id)
+)
+_LAST: Final = sa.select(sa.func.max(lineage_log.c.id)).where(
+    lineage_log.c.scope == sa.bindparam("scope")
 )
 _PREDECESSORS: Final = (
     sa.select(sessions.c.id)
@@ -58,21 +78,47 @@ _PREDECESSORS: Final = (
 )
 
 
+class Held(msgspec.Struct):
+    """A scope in memory, and the last row of its log that it knows."""
+
+    index: ScopeIndex
+    last: int = 0
+
+
+class Rewrite(msgspec.Struct, frozen=True):
+    """A log as one snapshot, true for the rows up to ``last``."""
+
+    last: int
+    changes: list[Change]
+
+
 class Unwritten(msgspec.Struct, frozen=True):
-    """Changes on their way to the store, by scope, and scopes whose log they replace."""
+    """Changes on their way to the store, by scope, and logs that are to be rewritten before."""
 
     changes: dict[str, list[Change]]
-    rewritten: frozenset[str]
+    rewrites: dict[str, Rewrite]
+    log: ChangeLog
 
     def write(self, connection: sa.Connection) -> None:
         """In one transaction, on the writing thread."""
-        for scope in self.rewritten:
-            connection.execute(sa.delete(lineage_log).where(lineage_log.c.scope == scope))
-        rows = [
-            {"scope": scope, "changes": _encode(found)} for scope, found in self.changes.items()
+        rewritten = [
+            scope for scope, rewrite in self.rewrites.items() if _is_due(connection, scope, rewrite)
         ]
-        if rows:
-            connection.execute(sa.insert(lineage_log), rows)
+        rows = [(scope, self.rewrites[scope].changes) for scope in rewritten]
+        rows += self.changes.items()
+        for scope in rewritten:
+            connection.execute(sa.delete(lineage_log).where(lineage_log.c.scope == scope))
+        values = [
+            {"scope": scope, "changes": _encode(found), "instance": self.log.instance}
+            for scope, found in rows
+        ]
+        if values:
+            connection.execute(sa.insert(lineage_log), values)
+
+
+def _is_due(connection: sa.Connection, scope: str, rewrite: Rewrite) -> bool:
+    """Whether the log is still what the snapshot was made of; another keeper may have written."""
+    return bool(connection.scalar(_LAST, {"scope": scope}) == rewrite.last)
 
 
 class LineageDesk:
@@ -80,18 +126,22 @@ class LineageDesk:
 
     def __init__(
         self,
-        connection: sa.Connection,
+        connect: Callable[[], sa.Connection],
         settings: Sessions,
         new_key: Callable[[], SessionKey],
         limits: Limits | None = None,
+        log: ChangeLog | None = None,
     ) -> None:
-        self._connection = connection
+        self._connect = connect
+        self._log = log or ChangeLog()
         self._settings = settings
         self._new_key = new_key
         self._limits = limits or Limits()
-        self._scopes: OrderedDict[str, ScopeIndex] = OrderedDict()
+        self._scopes: OrderedDict[str, Held] = OrderedDict()
         self._unwritten: dict[str, list[Change]] = {}
-        self._rewritten: set[str] = set()
+        self._writing: dict[str, list[Change]] = {}
+        """Taken to be written and not known to be: a scope that is loaded meanwhile needs them."""
+        self._rewrites: dict[str, Rewrite] = {}
 
     def configure(self, settings: Sessions) -> None:
         """Take a reloaded configuration."""
@@ -103,16 +153,22 @@ class LineageDesk:
         if conversation is None or self._settings.resume == "off":
             return None
         claim = ask.claim
-        verdict = self._scope(scope_of(ask.principal, claim, ask.api)).weigh(
+        scope = scope_of(ask.principal, claim, ask.api)
+        if self._log.instance:
+            self._catch_up(scope)
+        previous = claim.previous_response_id
+        is_named = bool(previous) and knowledge.by_response(previous) is not None
+        verdict = self._scope(scope).weigh(
             conversation,
             ask.at_ns / NS_PER_S,
             self._settings.resume_max_age,
             is_subagent=claim.is_subagent,
+            is_named=is_named,
         )
         session = None
         if verdict.session is not None:
-            session = knowledge.by_key(survivor(self._connection, verdict.session))
-        if session is not None and session.is_closed:
+            session = knowledge.by_key(survivor(self._connect(), verdict.session))
+        if session is not None and session.is_closed and not is_named:
             session = None
         return Content(verdict, session, self._new_key())
 
@@ -129,11 +185,35 @@ class LineageDesk:
                 "family": alias.family,
                 "since_ns": ask.at_ns - age_ns,
             }
-            keys = self._connection.scalars(_PREDECESSORS, values).all()
+            keys = self._connect().scalars(_PREDECESSORS, values).all()
             found = [knowledge.by_key(SessionKey(key)) for key in keys]
             return [session for session in found if session is not None]
 
         return find
+
+    def oddities(
+        self, ask: Ask, resolution: Resolution, content: Content | None
+    ) -> tuple[str, ...]:
+        """What content says against the id that named the session; asked before `record`.
+
+        An id that is the same in every conversation (a static custom header) is believed and
+        flagged: it brings a new opening, or the history of another session. Ids that name a
+        durable thread are weighed on their first request only, and never come here again.
+        """
+        conversation, key, alias = ask.conversation, resolution.key, ask.claim.session
+        if content is None or conversation is None or key is None or alias is None:
+            return ()
+        is_turn = ask.claim.kind in (Kind.TURN, Kind.SUBAGENT)
+        if resolution.reason != "id_known" or resolution.is_side or not is_turn:
+            return ()
+        index = self._scope(scope_of(ask.principal, ask.claim, ask.api))
+        is_other = (
+            content.session is not None
+            and content.session.key != key
+            and content.verdict.relation in _SAME_HISTORY
+        )
+        is_shared = is_other or index.begins_anew(key, conversation)
+        return (ID_SHARED,) if is_shared else ()
 
     def record(self, ask: Ask, resolution: Resolution, content: Content | None) -> int:
         """Take the request into the index as resolved; its node, `SIDE_NODE` for a side call."""
@@ -166,10 +246,24 @@ class LineageDesk:
 
     def close_session(self, key: SessionKey) -> None:
         """Nothing continues a closed session."""
-        for scope, index in self._scopes.items():
-            if index.knows(key):
-                index.close(key)
-                self._note(scope, index)
+        for scope, held in self._scopes.items():
+            if held.index.knows(key):
+                held.index.close(key)
+                self._note(scope, held.index)
+
+    def _catch_up(self, scope: str) -> None:
+        """Take in what other keepers have written of a scope that is held."""
+        held = self._scopes.get(scope)
+        if held is None:
+            return
+        rows = self._connect().execute(_LOG, {"scope": scope, "last": held.last}).all()
+        others = [(who, _decode(found)) for _, who, found in rows if who != self._log.instance]
+        if any(isinstance(change, Cleared) for _, found in others for change in found):
+            del self._scopes[scope]  # rewritten: rows may be gone that were not read here
+            return
+        for who, found in others:
+            held.index.merge(found, _slot_of(who))
+        held.last = rows[-1][0] if rows else held.last
 
     @property
     def is_unwritten(self) -> bool:
@@ -177,17 +271,23 @@ class LineageDesk:
         return bool(self._unwritten)
 
     def take_unwritten(self) -> Unwritten:
-        """What is to be written now; `put_back` when that failed."""
-        taken = Unwritten(self._unwritten, frozenset(self._rewritten))
-        self._unwritten, self._rewritten = {}, set()
+        """What is to be written now; then `written`, or `put_back` when that failed."""
+        taken = Unwritten(self._unwritten, self._rewrites, self._log)
+        self._writing = self._unwritten
+        self._unwritten, self._rewrites = {}, {}
         return taken
+
+    def written(self) -> None:
+        """What was taken is kept."""
+        self._writing = {}
 
     def put_back(self, taken: Unwritten) -> None:
         """The store refused it: keep it for the next try, before what came since."""
+        self._writing = {}
         later, self._unwritten = self._unwritten, taken.changes
         for scope, changes in later.items():
             self._unwritten.setdefault(scope, []).extend(changes)
-        self._rewritten |= taken.rewritten
+        self._rewrites = taken.rewrites | self._rewrites
 
     def _is_side(
         self,
@@ -204,29 +304,54 @@ class LineageDesk:
         )
 
     def _scope(self, scope: str) -> ScopeIndex:
-        index = self._scopes.get(scope)
-        if index is not None:
-            self._scopes.move_to_end(scope)
-            return index
-        index = ScopeIndex(self._limits)
-        logged = self._connection.scalars(_LOG, {"scope": scope}).all()
-        for changes in logged:
-            index.restore(_decode(changes))
-        pending = self._unwritten.get(scope)
-        if pending:
-            index.restore(pending)
-        if len(logged) > MAX_LOG_ROWS:
-            self._rewritten.add(scope)
-            self._unwritten[scope] = index.snapshot()
-        self._scopes[scope] = index
+        held = self._scopes.get(scope)
+        if held is None:
+            held = self._scopes[scope] = self._load(scope)
+        self._scopes.move_to_end(scope)
         while len(self._scopes) > MAX_SCOPES:
             self._scopes.popitem(last=False)
-        return index
+        return held.index
+
+    def _load(self, scope: str) -> Held:
+        own = self._log.instance
+        index = ScopeIndex(self._limits, _slot_of(own), STRIDE) if own else ScopeIndex(self._limits)
+        rows = self._connect().execute(_LOG, {"scope": scope, "last": 0}).all()
+        for _, who, found in rows:
+            _replay(index, _decode(found), who)
+        last = rows[-1][0] if rows else 0
+        if len(rows) > MAX_LOG_ROWS:
+            self._rewrites[scope] = Rewrite(last, index.snapshot())
+        for pending in (self._writing, self._unwritten):
+            _replay(index, pending.get(scope, ()), own)
+        return Held(index, last)
 
     def _note(self, scope: str, index: ScopeIndex) -> None:
         changes = index.drain_changes()
+        if changes and self._log.instance:
+            changes = _without_clearing(changes)
         if changes:
             self._unwritten.setdefault(scope, []).extend(changes)
+
+
+def _replay(index: ScopeIndex, changes: Iterable[Change], instance: str) -> None:
+    """A part of a log, written by this installation; empty: the store is its alone."""
+    if instance:
+        index.merge(changes, _slot_of(instance))
+    else:
+        index.restore(changes)
+
+
+def _slot_of(instance: str) -> int:
+    return zlib.crc32(instance.encode()) % STRIDE
+
+
+def _without_clearing(changes: list[Change]) -> list[Change]:
+    """A snapshot that stands beside what other keepers have written instead of replacing it."""
+    return [
+        msgspec.structs.replace(change, is_filtered=False) if isinstance(change, Shown) else change
+        for change in changes
+        if not isinstance(change, Cleared | Filtered)
+    ]
 
 
 def scope_of(principal: Principal, claim: Claim, api: str) -> str:

@@ -288,6 +288,7 @@ class Projector:
                 cascades=self._lifecycle.cascades,
             )
             applied: Applied = work.run(rows)
+            transaction.note_changes(applied.changed)
         self._positions.update(positions)
         self._pending.update(applied.opened)
         for key in applied.completed:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from clew.core.errors import ClewError
 from clew.keeper.running import Running
 from clew.keeper.server import KeeperServer
+from clew.store.changes import ChangeLog
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ class Reach:
     secret: bytes
     now_ns: Callable[[], int] = time.time_ns
     random: Callable[[int], bytes] = os.urandom
+    log: ChangeLog = field(default_factory=ChangeLog)
+    """Where a command notes what other keepers must hear of."""
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run ``work`` in one transaction, between two of the projector's.

@@ -12,7 +12,15 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -23,7 +31,7 @@ from clew.core.claim import Alias, Claim, Principal, SessionKey
 from clew.core.errors import ClewError
 from clew.core.keys import Key
 from clew.core.resolve import Outcome, Resolution, resolve
-from clew.core.resolve_content import Content, rules_with
+from clew.core.resolve_content import RECENCY_LOOKED, Content, rules_with
 from clew.core.session import derive_key, format_key
 from clew.keeper.knowledge import (
     PrincipalKnowledge,
@@ -35,6 +43,7 @@ from clew.keeper.knowledge import (
 )
 from clew.keeper.lineage import LineageDesk
 from clew.keeper.peer import Confirmation, Peer
+from clew.keeper.presence import Presence
 from clew.keeper.protocol import (
     Acknowledge,
     Answer,
@@ -56,6 +65,8 @@ from clew.keeper.protocol import (
     decode_to_keeper,
 )
 from clew.keeper.running import Running
+from clew.store.changes import ChangeLog
+from clew.store.keys import find_keys
 
 SNAPSHOT_SESSIONS: Final = 50_000
 SNAPSHOT_PART: Final = 500
@@ -84,19 +95,27 @@ async def _not_kept(_used: KeysUsed) -> None:
 class KeeperServer:
     """Everything on the keeper's loop but the projector."""
 
-    def __init__(self, engine: sa.Engine, secret: bytes, settings: Sessions = DEFAULTS) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        secret: bytes,
+        settings: Sessions = DEFAULTS,
+        log: ChangeLog | None = None,
+    ) -> None:
         self._engine = engine
         self._secret = secret
-        # Each look-up sees the latest commit; no snapshot is held between two.
-        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._presence = Presence(engine, self._reading)
         self._recent = Recent()
         self._lineage = LineageDesk(
-            self._connection, settings, lambda: format_key(os.urandom(KEY_BYTES))
+            lambda: self.connection,
+            settings,
+            lambda: format_key(os.urandom(KEY_BYTES)),
+            log=log or ChangeLog(),
         )
         self._lineage_lock = asyncio.Lock()
         self._write: Write | None = None
         self._peers: set[Peer] = set()
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._server: asyncio.Server | None = None
         self._running: Running | None = None
         self._do: Do = _no_command
@@ -132,8 +151,8 @@ class KeeperServer:
             task.cancel()
         for peer in list(self._peers):
             peer.writer.close()
+        self._presence.close()
         self._reading.shutdown()
-        self._connection.close()
 
     def tell(self, changed: list[Known]) -> None:
         """Sessions changed in the store: every gateway hears of it, in order."""
@@ -155,17 +174,26 @@ class KeeperServer:
         """
         self._recent.drop({*changed, *(key for key, _, _ in gone)})
         for key, principal, names in gone:
-            if survivor(self._connection, key) == key:
-                self._lineage.close_session(key)  # not merged: nothing continues it
+            if self._is_not_merged(key):
+                self._lineage.close_session(key)  # nothing continues it
             if names:
                 self.sequence += 1
                 known = Known(key, principal, "", None, "", key, False, (), gone=names)
                 self._send_all(Delta(self.sequence, known))
 
+    def _is_not_merged(self, key: SessionKey) -> bool:
+        try:
+            return survivor(self.connection, key) == key
+        except (sa.exc.SQLAlchemyError, ClewError):
+            return True  # its content is found no more, which costs a link and mistakes nothing
+
     @property
     def connection(self) -> sa.Connection:
-        """For point look-ups; it sees the latest commit and cannot write."""
-        return self._connection
+        """For point look-ups; it sees the latest commit and cannot write.
+
+        Raises ClewError ``store_unavailable`` while the store does not answer.
+        """
+        return self._presence.connection
 
     def look_up(self, principal: Principal, claim: Claim) -> SessionKey | None:
         """The session that a claim names already; nothing is opened or remembered."""
@@ -182,6 +210,19 @@ class KeeperServer:
                 self._keys.pop(key.id, None)
         self.sequence += 1
         self._send_all(KeyDelta(self.sequence, changed))
+
+    def reread_keys(self, ids: Sequence[str]) -> None:
+        """Another keeper has changed these gateway keys. Raises SQLAlchemyError."""
+        # Read and told without an await between: no older state follows a newer one.
+        self.tell_keys(tuple(find_keys(self.connection, ids)))
+
+    def start_over(self, keys: list[Key]) -> None:
+        """What other keepers have changed is not known: every gateway is told everything anew."""
+        self.load_keys(keys)
+        self._recent = Recent()
+        for peer in list(self._peers):
+            if peer.is_following:
+                peer.writer.close()
 
     @property
     def key_count(self) -> int:
@@ -239,8 +280,9 @@ class KeeperServer:
         elif isinstance(message, KeysUsed):
             self._begin(self._used(message))
         elif isinstance(message, Told):
-            self._lineage.told(message)
-            self._spawn(peer, self._confirm_told(peer, message))
+            with self._refusing(peer, message.number):
+                self._lineage.told(message)
+                self._spawn(peer, self._confirm_told(peer, message))
         elif isinstance(message, Barrier):
             self._spawn(peer, self._pass_barrier(peer, message))
         else:
@@ -286,23 +328,28 @@ class KeeperServer:
             peer.send(KeySnapshot(self.sequence, part, start == 0, is_last))
 
     async def _send_snapshot(self, peer: Peer) -> None:
+        while True:
+            try:
+                await self._read_snapshot(peer)
+            except sa.exc.SQLAlchemyError as error:
+                self._presence.lose(error)
+                await self._presence.wait()
+            else:
+                break
+
+    async def _read_snapshot(self, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
-        with self._engine.connect() as connection:
-            link = connection.execution_options(isolation_level="AUTOCOMMIT")
-            keys = await loop.run_in_executor(
-                self._reading, load_recent_keys, link, SNAPSHOT_SESSIONS
-            )
-            for start in range(0, max(len(keys), 1), SNAPSHOT_PART):
-                peer.told.clear()
-                part = await loop.run_in_executor(
-                    self._reading, _load_part, link, keys[start : start + SNAPSHOT_PART]
-                )
-                # A delta that was sent meanwhile may be newer than what was read.
-                news = tuple(known for known in part if known.key not in peer.told)
-                is_last = start + SNAPSHOT_PART >= len(keys)
-                peer.send(Snapshot(self.sequence, news, is_last))
-                await peer.writer.drain()
-            peer.has_snapshot = True
+        keys = await loop.run_in_executor(self._reading, _load_keys, self._engine)
+        for start in range(0, max(len(keys), 1), SNAPSHOT_PART):
+            peer.told.clear()
+            chosen = keys[start : start + SNAPSHOT_PART]
+            part = await loop.run_in_executor(self._reading, _load_part, self._engine, chosen)
+            # A delta that was sent meanwhile may be newer than what was read.
+            news = tuple(known for known in part if known.key not in peer.told)
+            is_last = start + SNAPSHOT_PART >= len(keys)
+            peer.send(Snapshot(self.sequence, news, is_last))
+            await peer.writer.drain()
+        peer.has_snapshot = True
 
     async def _pass_barrier(self, peer: Peer, barrier: Barrier) -> None:
         await self._catch_up()
@@ -314,24 +361,36 @@ class KeeperServer:
 
     # --- questions -----------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _refusing(self, peer: Peer, number: int) -> Iterator[None]:
+        """A question that the store does not answer is refused: its asker does without."""
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, ClewError) as error:
+            if isinstance(error, sa.exc.SQLAlchemyError):
+                self._presence.lose(error)
+            peer.send(Result(number, ok=False, error="store_unavailable"))
+
     def _take_ask(self, peer: Peer, ask: Ask) -> None:
-        knowledge = self._knowledge(ask.principal)
-        content = self._lineage.content(ask, knowledge)
-        resolution = self._resolve(ask, knowledge, content)
-        if _may_be_behind(ask.claim, resolution):
-            self._spawn(peer, self._answer_later(peer, ask))
-        else:
-            peer.send(self._answer(ask, resolution, knowledge, content))
+        with self._refusing(peer, ask.number):
+            knowledge = self._knowledge(ask.principal)
+            content = self._lineage.content(ask, knowledge)
+            resolution = self._resolve(ask, knowledge, content)
+            if _may_be_behind(ask.claim, resolution):
+                self._spawn(peer, self._answer_later(peer, ask))
+            else:
+                peer.send(self._answer(ask, resolution, knowledge, content))
 
     async def _answer_later(self, peer: Peer, ask: Ask) -> None:
         """Decide on what is in the journals now; on what is known, when that takes too long."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._catch_up(), CATCH_UP_S)
         # No await from here on: two questions about one id must not decide side by side.
-        knowledge = self._knowledge(ask.principal)
-        content = self._lineage.content(ask, knowledge)
-        resolution = self._resolve(ask, knowledge, content)
-        peer.send(self._answer(ask, resolution, knowledge, content))
+        with self._refusing(peer, ask.number):
+            knowledge = self._knowledge(ask.principal)
+            content = self._lineage.content(ask, knowledge)
+            resolution = self._resolve(ask, knowledge, content)
+            peer.send(self._answer(ask, resolution, knowledge, content))
 
     def _resolve(
         self, ask: Ask, knowledge: PrincipalKnowledge, content: Content | None
@@ -340,7 +399,7 @@ class KeeperServer:
         return resolve(ask.claim, knowledge, rules_with(content, predecessors))
 
     def _knowledge(self, principal: Principal) -> PrincipalKnowledge:
-        return PrincipalKnowledge(self._connection, self._recent, principal, self._derive)
+        return PrincipalKnowledge(self.connection, self._recent, principal, self._derive)
 
     def _answer(
         self,
@@ -353,6 +412,7 @@ class KeeperServer:
         known = merge_answer(ask.principal, resolution, before)
         if known is not None and known != before:
             self._recent.remember(known)
+        odd = self._lineage.oddities(ask, resolution, content)
         node = self._lineage.record(ask, resolution, content)
         if self._lineage.is_unwritten and not self._lineage_lock.locked():
             self._begin(self._write_lineage())
@@ -361,7 +421,7 @@ class KeeperServer:
             known,
             resolution.outcome.value,
             resolution.source,
-            resolution.flags,
+            (*resolution.flags, *odd),
             node=node,
             is_side=resolution.is_side,
             is_unnamed=resolution.is_unnamed,
@@ -387,6 +447,8 @@ class KeeperServer:
                 await self._write(taken.write)
             except ClewError:
                 self._lineage.put_back(taken)
+            else:
+                self._lineage.written()
 
     def _derive(self, principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(self._secret, principal, alias.family, alias.value)
@@ -401,8 +463,16 @@ def _may_be_behind(claim: Claim, resolution: Resolution) -> bool:
         return True
     if resolution.outcome is Outcome.EXACT:
         return False
+    if any(tried.reason in RECENCY_LOOKED for tried in resolution.tried):
+        return True
     return bool(claim.others or claim.previous_response_id)
 
 
-def _load_part(connection: sa.Connection, keys: list[SessionKey]) -> tuple[Known, ...]:
-    return tuple(load_known(connection, keys))
+def _load_keys(engine: sa.Engine) -> list[SessionKey]:
+    with engine.connect() as connection:
+        return load_recent_keys(connection, SNAPSHOT_SESSIONS)
+
+
+def _load_part(engine: sa.Engine, keys: list[SessionKey]) -> tuple[Known, ...]:
+    with engine.connect() as connection:
+        return tuple(load_known(connection, keys))

@@ -106,6 +106,7 @@ async def _run(reach: Reach, arguments: Mapping[str, Any], verb: Verb) -> dict[s
     def work(connection: sa.Connection) -> Done:
         verbs = Verbs(connection, derive, reach.random, reach.now_ns(), reason)
         done = verb(verbs, name, mine)
+        reach.log.note_verb(connection, done.changed, done.gone)
         # Told by the pass that follows: its news is in the order of the commits.
         reach.running.announce(done.changed)
         return done

@@ -14,7 +14,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from clew.store.postgresql import is_postgresql, open_postgresql_for_writing
+from clew.store.postgresql import (
+    describe_postgresql,
+    is_postgresql,
+    open_postgresql_for_writing,
+)
 
 DATABASE_NAME: Final = "clew.db"
 WAL_RESET_FIXED: Final = (3, 51, 3)
@@ -73,6 +77,13 @@ def checkpoint(engine: sa.Engine) -> None:
         raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
     finally:
         raw.close()
+
+
+def describe(connection: sa.Connection) -> str:
+    """The database in use; one line for the log and the doctor."""
+    if connection.dialect.name == "sqlite":
+        return describe_sqlite()
+    return describe_postgresql(connection)
 
 
 def describe_sqlite() -> str:

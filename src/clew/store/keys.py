@@ -1,4 +1,4 @@
-"""Gateway keys in the store: written and read back by the keeper alone.
+"""Gateway keys in the store: written and read back by keepers alone.
 
 Each function works in the caller's transaction. Times are Unix nanoseconds.
 """
@@ -38,6 +38,12 @@ def find_key(connection: sa.Connection, key_id: str) -> Key | None:
 def living_keys(connection: sa.Connection) -> list[Key]:
     """Every key that is not revoked."""
     query = sa.select(*_COLUMNS).where(keys.c.revoked_at_ns.is_(None))
+    return [Key(*row) for row in connection.execute(query)]
+
+
+def find_keys(connection: sa.Connection, ids: Sequence[str]) -> list[Key]:
+    """These keys, those that are revoked too."""
+    query = sa.select(*_COLUMNS).where(keys.c.id.in_(ids))
     return [Key(*row) for row in connection.execute(query)]
 
 

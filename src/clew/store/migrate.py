@@ -24,7 +24,8 @@ def migrate(engine: sa.Engine) -> bool:
     """Upgrade to the newest schema; True when anything changed.
 
     Keepers that start at once on one store come one after the other: a writing transaction waits
-    for its turn (`store.engine`). Raises StoreTooNewError for a revision this release does not know: nothing is touched then.
+    for its turn (`store.engine`). Raises StoreTooNewError for a revision this release does not
+    know: nothing is touched then.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))

@@ -291,7 +291,7 @@ changes: Final = sa.Table(
     sa.Column("id", _row_number, primary_key=True, autoincrement=True),
     sa.Column("instance", sa.String(64), nullable=False),
     sa.Column("kind", sa.String(8), nullable=False),
-    sa.Column("subject", sa.String(512), nullable=False),
+    sa.Column("subject", _id, nullable=False),
     sa.Column("detail", sa.LargeBinary),
     sa.Column("at_ns", _ns, nullable=False),
 )

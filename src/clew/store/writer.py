@@ -1,8 +1,8 @@
 """The projector's way into the store: read rows, write rows, all in one transaction.
 
-Statements are built and compiled once, then run by the driver over many rows. Reads that lead to
-a write lock their rows on PostgreSQL, where several keepers write; two keepers that insert the
-same row make one of them fail and project its batch again, which is harmless.
+Statements are built and compiled once, then run by the driver over many rows. Several keepers may
+write one PostgreSQL; their transactions follow one another (`store.postgresql`), so what is read
+here is still true when it is written.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from clew.core.claim import SessionKey
 from clew.core.moves import Move
 from clew.core.session import FORGOTTEN
+from clew.store.changes import ChangeLog
 from clew.store.retention import Pruned, prune_attempts, prune_rules, prune_sessions
 from clew.store.rows import (
     AliasKey,
@@ -113,6 +114,10 @@ class Transaction(Protocol):
         """How far the journals are projected with this transaction."""
         ...
 
+    def note_changes(self, keys: Iterable[SessionKey]) -> None:
+        """What other keepers must hear of, where others share the store."""
+        ...
+
     def has_children(self, key: SessionKey) -> bool:
         """Whether any session is below."""
         ...
@@ -185,15 +190,16 @@ class Transaction(Protocol):
 class StoreWriter:
     """Opens transactions on one engine. Used by one thread at a time."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, log: ChangeLog | None = None) -> None:
         self._engine = engine
         self._statements = _Statements(engine)
+        self._log = log or ChangeLog()
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         """A transaction: committed at the end of the block, rolled back by an exception."""
         with self._engine.begin() as connection:
-            yield _Transaction(connection, self._statements)
+            yield _Transaction(connection, self._statements, self._log)
 
     def open_attempts(self) -> list[OpenRow]:
         """Halves of attempts that were waiting when the last keeper left."""
@@ -220,6 +226,7 @@ class StoreWriter:
                 return [], True
             prune_rules(connection, before_ns)
             pruned = prune_sessions(connection, before_ns, idle_before_ns, kept)
+            self._log.note_verb(connection, (), pruned)
             return pruned, bool(pruned)
 
     def forget_journals(self, names: Sequence[str]) -> None:
@@ -253,9 +260,7 @@ class _Statement:
         connection.exec_driver_sql(self._sql, fitting)
 
 
-def _fitted(
-    row: tuple[Any, ...], bounds: Sequence[tuple[int, int | None]]
-) -> Sequence[Any]:
+def _fitted(row: tuple[Any, ...], bounds: Sequence[tuple[int, int | None]]) -> Sequence[Any]:
     """The row as PostgreSQL takes it: no NUL in text, none longer than its column.
 
     Ids are bounded and printable long before; this is for what a body may say at will, a model's
@@ -336,9 +341,10 @@ class _Statements:
 class _Transaction:
     """`Transaction` on one SQLAlchemy connection."""
 
-    def __init__(self, connection: sa.Connection, statements: _Statements) -> None:
+    def __init__(self, connection: sa.Connection, statements: _Statements, log: ChangeLog) -> None:
         self._connection = connection
         self._statements = statements
+        self._log = log
 
     def sessions(self, keys: Iterable[SessionKey]) -> dict[SessionKey, SessionRow]:
         columns = [sessions.c[name] for name in _SESSION_FIELDS]
@@ -427,6 +433,9 @@ class _Transaction:
 
     def put_positions(self, rows: Sequence[PositionRow]) -> None:
         self._statements.put_positions.run(self._connection, rows)
+
+    def note_changes(self, keys: Iterable[SessionKey]) -> None:
+        self._log.note_sessions(self._connection, sorted(keys))
 
     def has_children(self, key: SessionKey) -> bool:
         return self._connection.execute(_A_CHILD, {"parent": key}).first() is not None

@@ -36,7 +36,8 @@ from clew.core.lineage.changes import (
     Shown,
     Touched,
 )
-from clew.core.lineage.owners import Owners
+from clew.core.lineage.merging import merge_nodes, next_number
+from clew.core.lineage.owners import Owners, split
 from clew.core.lineage.tasks import Tasks
 from clew.core.lineage.threads import (
     RETRY_WINDOW_S,
@@ -48,6 +49,7 @@ from clew.core.lineage.threads import (
     Verdict,
     is_main,
     place,
+    span,
 )
 from clew.core.lineage.toolsets import Toolsets
 
@@ -84,8 +86,10 @@ class Limits(msgspec.Struct, frozen=True):
 class ScopeIndex:
     """All threads of one scope."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, slot: int = 0, stride: int = 1) -> None:
+        """``slot`` below ``stride`` tells this keeper's nodes from those of others (`merging`)."""
         self._limits = limits
+        self._slot, self._stride = slot, stride
         self._log: list[Change] = []
         self._touched: dict[SessionKey, set[int]] = {}
         """Threads used since the last drain, newest last, and their changed nodes."""
@@ -95,9 +99,19 @@ class ScopeIndex:
         self._clear()
 
     def weigh(
-        self, conversation: Conversation, now_s: float, max_age_s: float, *, is_subagent: bool
+        self,
+        conversation: Conversation,
+        now_s: float,
+        max_age_s: float,
+        *,
+        is_subagent: bool,
+        is_named: bool = False,
     ) -> Verdict:
-        """What the content says; changes nothing."""
+        """What the content says; changes nothing.
+
+        ``is_named``: the session is named otherwise (a response of it is continued), so that its
+        age and its end do not matter, only whether this is its next turn or a fork.
+        """
         sighting = self._owners.look(conversation.history)
         keys = {owner.key for owner in sighting.owned.values()}
         if sighting.is_forgotten or not keys <= self._threads.keys():
@@ -108,7 +122,7 @@ class ScopeIndex:
             return Verdict(Relation.UNRELATED, reason="evidence_for_several_sessions")
         thread = self._threads[keys.pop()]
         refusal = _ineligible(thread, now_s, max_age_s, is_subagent=is_subagent)
-        if refusal:
+        if refusal and not is_named:
             return Verdict(Relation.UNRELATED, reason=refusal)
         return place(Known(thread, sighting, self._owners.is_sole), conversation, now_s)
 
@@ -196,6 +210,15 @@ class ScopeIndex:
         thread = self._threads.get(key)
         return thread.tools if thread is not None else frozenset()
 
+    def begins_anew(self, key: SessionKey, conversation: Conversation) -> bool:
+        """Whether a main request without history opens another conversation in a kept thread."""
+        thread = self._threads.get(key)
+        if thread is None or not thread.nodes or conversation.history:
+            return False
+        opening = span(conversation.tail)
+        is_known = any(node.tail_span == opening for node in thread.nodes)
+        return not is_known and is_main(conversation, thread.tools)
+
     def drain_changes(self) -> list[Change]:
         """What changed since the last call, to be kept in order and replayed by `restore`."""
         if self._is_overfull:
@@ -235,6 +258,36 @@ class ScopeIndex:
                 case Dropped(key):
                     self._forget(key)
 
+    def merge(self, changes: Iterable[Change], slot: int) -> None:
+        """Replay what the keeper of ``slot`` has learnt, beside what was learnt here. Logs nothing.
+
+        In the order of the log this may replace `restore`; the same changes twice change nothing.
+        """
+        for change in changes:
+            match change:
+                case Shown() if not change.is_filtered:
+                    self._owners.merge(change)
+                    self._last_node = max(self._last_node, change.node)
+                case Noted(digests):
+                    self._owners.apply(change)
+                    self._tasks.share(set(split(digests)))
+                case Opened(key) if key in self._threads:
+                    thread = self._threads[key]
+                    thread.last_seen_s = max(thread.last_seen_s, change.last_seen_s)
+                case Touched(key) if key in self._threads:
+                    self._merge_touched(change, slot)
+                case _:
+                    self.restore((change,))
+
+    def _merge_touched(self, change: Touched, slot: int) -> None:
+        thread = self._threads.pop(change.key)
+        self._threads[change.key] = thread
+        thread.last_seen_s = max(thread.last_seen_s, change.last_seen_s)
+        thread.is_closed = thread.is_closed or change.is_closed
+        merge_nodes(thread, change.nodes, slot, self._limits.nodes)
+        numbers = (node.number for node in change.nodes)
+        self._last_node = max(self._last_node, SIDE_NODE, *numbers)
+
     def _clear(self) -> None:
         limits = self._limits
         self._owners = Owners(limits.digests, limits.bloom_bytes, self._log)
@@ -261,8 +314,8 @@ class ScopeIndex:
         """A node for a new taker; a failed child's is used again, so that its blocks keep place."""
         is_open = parent is not None and parent.is_open
         node = thread.node(parent.child) if parent is not None and is_open else None
-        if node is None:
-            self._last_node += 1
+        if node is None or node.number % self._stride != self._slot:
+            self._last_node = next_number(self._last_node, self._slot, self._stride)
             node = Node(self._last_node)
             thread.nodes.append(node)
             del thread.nodes[: -self._limits.nodes]

@@ -120,6 +120,33 @@ class Owners:
             case Shown():
                 self._replay(change)
 
+    def merge(self, change: Shown) -> None:
+        """Take in what another keeper's session has shown; nothing is logged.
+
+        The two need not have known of each other: a digest that is another session's here, or was
+        indexed here before, is shared from now on, whatever the other one thought.
+        """
+        for digest, mark in zip(split(change.digests), change.marks, strict=True):
+            held = self._table.pop(digest, _UNKNOWN)
+            owner = held
+            is_relayed = mark == RELAYED
+            if mark == SHARED or held is None:
+                owner = None
+                self._remember(digest)
+            elif held is _UNKNOWN:
+                owner = self._first_of(digest, Owner(change.key, change.node, is_relayed))
+            elif held.key != change.key:
+                owner = None
+            elif held.node != change.node or is_relayed != held.is_relayed:
+                place = held.node if held.node == change.node else SIDE_NODE
+                owner = Owner(held.key, place, held.is_relayed or is_relayed)
+            self._table[digest] = owner
+
+    def _first_of(self, digest: Digest, owner: Owner) -> Owner | None:
+        is_known = digest in self._filter
+        self._remember(digest)
+        return None if is_known else owner
+
     def snapshot(self) -> list[Change]:
         """Changes that make an equal table, oldest use first."""
         layers, room = self._filter.state()

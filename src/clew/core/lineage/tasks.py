@@ -8,6 +8,7 @@ that stand inside it say nothing more (a path within a prompt). Arguments are he
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Final
 
 from clew.core.claim import SessionKey
@@ -40,6 +41,12 @@ class Tasks:
             self._table[argument] = (key if owner == key else None, now_s)
         while len(self._table) > self._limit:
             del self._table[next(iter(self._table))]
+
+    def share(self, digests: Collection[Digest]) -> None:
+        """Another keeper's sessions have used these arguments: here they name no parent."""
+        for argument, (owner, at_s) in self._table.items():
+            if owner is not None and _digest(argument) in digests:
+                self._table[argument] = (None, at_s)
 
     def parent_of(self, opening: str, now_s: float) -> SessionKey | None:
         """The one session whose task the opening contains."""

@@ -34,8 +34,6 @@ REPLIES: Final = 4
 """Replies of one node whose calls are kept: retries of a turn are few."""
 CALLS: Final = 256
 """Kept of one reply's calls; a request must answer all of those."""
-UNSEEN_WEIGHT: Final = 2
-"""Blocks of evidence that one unseen block outweighs: phrases are common, whole turns are not."""
 _MODULUS: Final = 1 << 128
 _NO_CALLS: Final[frozenset[Digest]] = frozenset()
 """One for all: an empty set costs as much as a small one."""
@@ -162,6 +160,8 @@ class Thread(msgspec.Struct, gc=False):
     is_closed: bool = False
     nodes: list[Node] = msgspec.field(default_factory=list)
     """By ascending number."""
+    lost: list[int] = msgspec.field(default_factory=list)
+    """Numbers let go because another keeper's taker of the same node came first (`merging`)."""
 
     def node(self, number: int | None) -> Node | None:
         """The kept node of that number."""
@@ -198,7 +198,7 @@ def place(known: Known, conversation: Conversation, now_s: float) -> Verdict:
     shown = tuple(digest.hex() for digest in list(owned)[:4])
     numbers = {owner.node for owner in owned.values()}
     kept = [node for node in reversed(thread.nodes) if node.number in numbers]
-    if known.sighting.unseen * UNSEEN_WEIGHT >= len(owned):
+    if len(owned) <= _outweighed(known.sighting.unseen):
         return Verdict(Relation.UNRELATED, reason="mostly_unseen")
     if not _has_answer(owned, conversation.history):
         kept = [node for node in kept if node.ends(conversation.history)]
@@ -210,6 +210,15 @@ def place(known: Known, conversation: Conversation, now_s: float) -> Verdict:
         return Verdict(Relation.SIDE, thread.key, reason="not_a_main_request", evidence=shown)
     verdict = _successor(known, kept, conversation, now_s)
     return msgspec.structs.replace(verdict, evidence=shown if verdict.session else ())
+
+
+def _outweighed(unseen: int) -> int:
+    """Blocks of evidence that are too few beside so many unseen ones.
+
+    One unseen block is a rewritten one; from two on it may be a conversation begun elsewhere that
+    shares phrases with this one, and each must stand against three.
+    """
+    return 3 * unseen - 2 if unseen else 0
 
 
 def _successor(known: Known, kept: list[Node], conversation: Conversation, now_s: float) -> Verdict:

@@ -23,14 +23,15 @@ def upgrade() -> None:
         ),
         sa.Column("instance", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=8), nullable=False),
-        sa.Column("subject", sa.String(length=512), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
         sa.Column("detail", sa.LargeBinary(), nullable=True),
         sa.Column("at_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.execute("INSERT INTO changes (instance, kind, subject, at_ns) VALUES ('', 'begin', '', 0)")
     op.add_column(
-        "lineage_log", sa.Column("instance", sa.String(length=64), server_default="", nullable=False)
+        "lineage_log",
+        sa.Column("instance", sa.String(length=64), server_default="", nullable=False),
     )
     if op.get_bind().dialect.name == "postgresql":
         for table in ("session_events", "lineage_log"):
