@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from tests.cli.conftest import Run
+from tests.store.postgresql import Server
 
 import clew.supervisor.run
 from clew import __version__, command
@@ -202,6 +203,33 @@ def test_doctor_passes_on_a_fit_machine(run: Run, monkeypatch: pytest.MonkeyPatc
     for check in ("python", "sqlite", "clock", "ulimit -n", "data", "gateway", "admin"):
         assert any(check in line for line in result.stdout.splitlines())
     assert json.loads(run("doctor", "--json").stdout)
+
+
+def test_doctor_says_which_server_answers(
+    run: Run, monkeypatch: pytest.MonkeyPatch, postgresql: Server
+) -> None:
+    """Its version and its address."""
+    monkeypatch.setenv("CLEW_STORE__URL", postgresql.url("postgres"))
+
+    line = next(one for one in run("doctor").stdout.splitlines() if " postgresql " in one)
+
+    assert line.startswith("ok")
+    assert "PostgreSQL " in line
+
+
+def test_doctor_fails_without_the_server_and_repeats_no_password(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reason is the driver's; the privacy report hides the password too."""
+    url = f"postgresql://clew:canary@/clew?host={tmp_path}&password=canary"
+    monkeypatch.setenv("CLEW_STORE__URL", url)
+
+    result = run("doctor")
+
+    assert result.exit_code == 1
+    assert "connection failed" in result.stdout
+    assert "canary" not in result.stdout + run("doctor", "--privacy").stdout
+    assert "canary" not in run("config", "show").stdout
 
 
 def test_doctor_fails_on_a_port_that_is_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""Every test of the keeper that has a directory runs on both stores: the directory says which."""
+"""Every test of the keeper that has a directory runs on both stores: the directory says which.
+
+A module with ``DIALECTS`` of its own runs on those.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ OF_SQLITE = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what has a directory once on each."""
     if "tmp_path" in metafunc.fixturenames and metafunc.function.__name__ not in OF_SQLITE:
-        metafunc.parametrize("dialect", DIALECTS, indirect=True)
+        dialects = getattr(metafunc.module, "DIALECTS", DIALECTS)
+        metafunc.parametrize("dialect", dialects, indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def copy_of(world: World, talk: Talk) -> Talk:
 
 
 @pytest.mark.parametrize("state", ["young", "idle", "closed"])
-def test_a_second_child_of_a_response_is_a_fork(world: World, state: str) -> None:
+def test_every_further_child_of_a_response_is_a_fork(world: World, state: str) -> None:
     """However old the session, and also when it was closed: the response names it, once."""
     talk = world.begin(CHAIN, ANN)
     first = turn(world, talk)
@@ -59,11 +59,13 @@ def test_a_second_child_of_a_response_is_a_fork(world: World, state: str) -> Non
         world.now_ns += 30 * HOUR_NS
     elif state == "closed":
         meddling.close(world, talk)
-    on, fork = turn(world, talk), turn(world, copy)
+    third = copy_of(world, talk)
+    on, forks = turn(world, talk), [turn(world, copy), turn(world, third)]
 
     assert (on.intent.resolution, on.intent.session) == ("exact", first.intent.session)
-    assert fork.intent.resolution == "new"
-    assert fork.intent.forked_from == first.intent.session
+    assert [fork.intent.resolution for fork in forks] == ["new", "new"]
+    assert {fork.intent.forked_from for fork in forks} == {first.intent.session}
+    assert len({fork.intent.session for fork in forks}) == 2
 
 
 def test_without_the_keeper_a_shared_id_names_no_thread(world: World) -> None:

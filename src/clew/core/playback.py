@@ -121,12 +121,13 @@ class _Keeper:
         content: Content | None = None
         if said is not None and self.mode != "off" and not self._is_settled(claim):
             index = self.scopes.setdefault(scope, ScopeIndex(LIMITS))
+            named = self.by_response(claim.previous_response_id)
             verdict = index.weigh(
                 said,
                 now_s,
                 self._max_age_s,
                 is_subagent=claim.is_subagent,
-                is_named=self.by_response(claim.previous_response_id) is not None,
+                named=named.key if named is not None else None,
             )
             session = self._sessions.get(verdict.session) if verdict.session is not None else None
             self._made += 1

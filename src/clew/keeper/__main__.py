@@ -37,6 +37,7 @@ from clew.store.engine import checkpoint, describe, open_for_writing
 from clew.store.keys import living_keys
 from clew.store.migrate import StoreTooNewError, migrate
 from clew.store.postgresql import LOOK_UP_PATIENCE_S
+from clew.store.proof import OtherSecretError, check_secret
 from clew.store.reads_engine import open_for_reading
 from clew.store.retention import Pruned
 from clew.store.writer import StoreWriter
@@ -60,7 +61,10 @@ def main() -> None:
     engine = open_for_writing(launch.config.store.url, launch.data)
     try:
         _bring_up_to_date(engine)
-    except StoreTooNewError as error:
+        if engine.dialect.name != "sqlite":
+            with engine.begin() as connection:
+                check_secret(connection, launch.secret)
+    except (StoreTooNewError, OtherSecretError) as error:
         sys.stderr.write(f"clew: {error}\n")
         sys.exit(REFUSED)
     uvloop.run(_run(launch, engine))

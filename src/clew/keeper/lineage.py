@@ -157,18 +157,18 @@ class LineageDesk:
         if self._log.instance:
             self._catch_up(scope)
         previous = claim.previous_response_id
-        is_named = bool(previous) and knowledge.by_response(previous) is not None
+        named = knowledge.by_response(previous) if previous else None
         verdict = self._scope(scope).weigh(
             conversation,
             ask.at_ns / NS_PER_S,
             self._settings.resume_max_age,
             is_subagent=claim.is_subagent,
-            is_named=is_named,
+            named=named.key if named is not None else None,
         )
         session = None
         if verdict.session is not None:
             session = knowledge.by_key(survivor(self._connect(), verdict.session))
-        if session is not None and session.is_closed and not is_named:
+        if session is not None and session.is_closed and session != named:
             session = None
         return Content(verdict, session, self._new_key())
 

@@ -283,6 +283,14 @@ lineage_log: Final = sa.Table(
     sa.Index("lineage_log_by_scope", "scope", "id"),
 )
 
+# One row in a shared store: by it a keeper sees that its secret is that of the others.
+secret_proof: Final = sa.Table(
+    "secret_proof",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("proof", sa.LargeBinary(32), nullable=False),
+)
+
 # What keepers tell each other of a shared store, in the order of their commits (`store.changes`).
 # The first row is there from the beginning: the oldest that is left says how far was forgotten.
 changes: Final = sa.Table(

@@ -105,24 +105,26 @@ class ScopeIndex:
         max_age_s: float,
         *,
         is_subagent: bool,
-        is_named: bool = False,
+        named: SessionKey | None = None,
     ) -> Verdict:
         """What the content says; changes nothing.
 
-        ``is_named``: the session is named otherwise (a response of it is continued), so that its
-        age and its end do not matter, only whether this is its next turn or a fork.
+        ``named`` is the session that got the response this request follows: its age and its end
+        do not matter then, only whether this is its next turn or a fork.
         """
         sighting = self._owners.look(conversation.history)
         keys = {owner.key for owner in sighting.owned.values()}
         if sighting.is_forgotten or not keys <= self._threads.keys():
             return Verdict(Relation.UNRELATED, reason="evidence_forgotten")
         if not keys:
+            if not sighting.unseen and self._is_follower_of_several(conversation, named):
+                return Verdict(Relation.FORKS, named, reason="response_shared")
             return self._child_of(conversation, now_s, max_age_s)
         if len(keys) > 1:
             return Verdict(Relation.UNRELATED, reason="evidence_for_several_sessions")
         thread = self._threads[keys.pop()]
         refusal = _ineligible(thread, now_s, max_age_s, is_subagent=is_subagent)
-        if refusal and not is_named:
+        if refusal and thread.key != named:
             return Verdict(Relation.UNRELATED, reason=refusal)
         return place(Known(thread, sighting, self._owners.is_sole), conversation, now_s)
 
@@ -326,6 +328,12 @@ class ScopeIndex:
             parent.child_body, parent.child_at_s = conversation.body, now_s
             self._touch(thread, parent)
         return node
+
+    def _is_follower_of_several(self, conversation: Conversation, named: SessionKey | None) -> bool:
+        """Whether a turn carries only what several sessions have shown: a fork took it before."""
+        thread = self._threads.get(named) if named is not None else None
+        is_turn = thread is not None and is_main(conversation, thread.tools)
+        return is_turn and bool(conversation.history)
 
     def _child_of(self, conversation: Conversation, now_s: float, max_age_s: float) -> Verdict:
         none = Verdict(Relation.UNRELATED, reason="no_evidence")

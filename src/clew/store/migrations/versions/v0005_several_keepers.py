@@ -29,6 +29,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.execute("INSERT INTO changes (instance, kind, subject, at_ns) VALUES ('', 'begin', '', 0)")
+    op.create_table(
+        "secret_proof",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("proof", sa.LargeBinary(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
     op.add_column(
         "lineage_log",
         sa.Column("instance", sa.String(length=64), server_default="", nullable=False),
