@@ -109,7 +109,7 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
         loop.call_soon_threadsafe(server.retract, (), pruned)
 
     projector = build_projector(launch, engine, log, on_pruned)
-    watch_parent(loop, leaving.set, lambda task: _reload(projector, task))
+    watch_parent(loop, leaving.set, lambda task: _reload(projector, server, task))
     running = Running(projector, _loader(engine), server.tell, ballast)
     reach = Reach(server, running, engine, launch.secret, log=log)
     feed = Feed(reading, reach) if is_shared else None
@@ -177,8 +177,9 @@ def load_prices(launch: Launch) -> Prices:
     return Prices(price, table.version)
 
 
-def _reload(projector: Projector, launch: Launch) -> None:
-    """New prices and retention; a price file that cannot be read changes nothing."""
+def _reload(projector: Projector, server: KeeperServer, launch: Launch) -> None:
+    """New session rules, prices, retention; a price file that cannot be read changes nothing."""
+    server.configure(launch.config.sessions)
     try:
         prices = load_prices(launch)
     except (OSError, ValueError) as error:

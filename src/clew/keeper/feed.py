@@ -88,9 +88,15 @@ class Feed:
                 has_more = await self.poll()
                 await self._prune()
                 is_well = True
-            except (sa.exc.SQLAlchemyError, ClewError) as error:
+            except Exception as error:  # noqa: BLE001  the task's top: whatever it is, the next poll reads the same again
                 if is_well:
-                    _log.warning("other keepers are not heard: %s", type(error).__name__)
+                    expected = isinstance(error, sa.exc.SQLAlchemyError | ClewError)
+                    name = type(error).__name__
+                    _log.warning(
+                        "other keepers are not heard: %s",
+                        name,
+                        exc_info=None if expected else error,
+                    )
                 is_well = False
             if not has_more:
                 await asyncio.sleep(self._poll_s)

@@ -41,7 +41,7 @@ from clew.keeper.protocol import Ask, Told
 from clew.store.changes import ChangeLog
 from clew.store.schema import aliases, lineage_log, sessions
 
-MAX_SCOPES: Final = 256
+MAX_SCOPES: Final = 64
 """Scopes held in memory; the others wait in the store."""
 MAX_LOG_ROWS: Final = 512
 """A longer log is rewritten as one snapshot when its scope is loaded."""

@@ -134,6 +134,10 @@ class KeeperServer:
         """How the server has something written: in one transaction, on the writing thread."""
         self._write = write
 
+    def configure(self, settings: Sessions) -> None:
+        """A reloaded configuration: how sessions are resumed from now on."""
+        self._lineage.configure(settings)
+
     def load_keys(self, keys: list[Key]) -> None:
         """The gateway keys there are at start, before any peer is served."""
         self._keys = {key.id: key for key in keys}
