@@ -21,6 +21,7 @@ from clew.web.bodies import read_body
 from clew.web.desk import Desk, desk_of
 
 KEY_ROWS: Final = 100
+MAX_NS: Final = 2**63 - 1
 DEFAULT_GRACE: Final = "24h"
 
 T = TypeVar("T")
@@ -66,7 +67,8 @@ async def rotate(request: Request) -> Response:
     desk = desk_of(request)
     parameters.read_parameters(request.query_params, parameters.NONE, desk.now_ns())
     body = await read_body(request, RotateRequest)
-    grace_ns = _read("grace", lambda: parameters.read_span(body.grace))
+    # Beyond what a message can carry it is too long in any case; the keeper says so.
+    grace_ns = min(_read("grace", lambda: parameters.read_span(body.grace)), MAX_NS)
     arguments = {"id": request.path_params["id"], "grace_ns": grace_ns}
     made = await desk.command("keys.rotate", arguments)
     return await _issued(desk, made)
@@ -101,7 +103,7 @@ async def _create(request: Request) -> Response:
     expires = arguments.pop("expires")
     if expires is not None:
         at_ns = _read("expires", lambda: parameters.read_future(expires, now_ns))
-        arguments["expires_at_ns"] = at_ns
+        arguments["expires_at_ns"] = min(at_ns, MAX_NS)
     response = await _issued(desk, await desk.command("keys.create", arguments))
     response.status_code = 201
     return response

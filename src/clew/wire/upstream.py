@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 _PROTOCOL = "upstream_protocol"
-FRESH_TICKS = 2
-"""Of the timer wheel: half a second at most."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -99,7 +97,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.timer = timers.timer(nothing)
         self.timers = timers
         self.transport: asyncio.Transport
-        self._idle_since = -FRESH_TICKS
         self.was_used = False
         """Whether a request before this one went over it: such a connection may be dead."""
         self.sent_us = 0
@@ -213,12 +210,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request may be written: nothing has ended it and nothing unread waits.
 
         The poll sees an end that the event loop has not told yet, so that a request is not
-        written into a connection its server closed a moment ago. One that answered within the
-        last ticks is not asked: servers close idle connections after seconds.
+        written into a connection its server closed a moment ago.
         """
-        if not self.is_open:
-            return False
-        return self.timers.tick - self._idle_since < FRESH_TICKS or not self._poll.poll(0)
+        return self.is_open and not self._poll.poll(0)
 
     # What the relay, the tunnel and the pool call.
 
@@ -282,7 +276,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_end = self._idle_ended
         self.resume_reading()
         self.was_used = True
-        self._idle_since = self.timers.tick
         self._owner.give_back(self, _keep_s(response))
 
     def close(self) -> None:
