@@ -7,6 +7,7 @@ expected of them afterwards is said beside them, so that the demo checks itself.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -46,7 +47,7 @@ class Turn(msgspec.Struct, frozen=True):
     resolution: str
 
 
-class Dialogue:
+class Dialogue(ABC):
     """One conversation's history in one API's form, and how its stream is read."""
 
     path = ""
@@ -56,13 +57,13 @@ class Dialogue:
         self.preamble = preamble
         self.history: list[dict[str, Any]] = []
 
+    @abstractmethod
     def body(self) -> dict[str, Any]:
         """The request for the history as it stands."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text_of(self, event: Mapping[str, Any]) -> str:
         """The generated text of one stream event."""
-        raise NotImplementedError
 
     def add(self, role: str, text: str) -> None:
         """Append a message."""

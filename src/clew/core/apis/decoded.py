@@ -7,6 +7,7 @@ raises: what it cannot or will not decode ends its reading, and the flag says wh
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -42,7 +43,7 @@ class Decoder(Protocol):
         ...
 
 
-class _Bounded:
+class _Bounded(ABC):
     """What all decoders share: the account of bytes in and out, and the end of patience."""
 
     def __init__(self) -> None:
@@ -50,9 +51,9 @@ class _Bounded:
         self._taken_bytes = 0
         self._given_bytes = 0
 
+    @abstractmethod
     def steps(self, piece: bytes) -> Iterator[bytes]:
         """Decode one piece in bounded steps; may raise what its library raises."""
-        raise NotImplementedError
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
         """See `Decoder`."""

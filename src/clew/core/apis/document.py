@@ -7,6 +7,7 @@ that a cut answer is never silently free.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from clew.core.apis.port import Reading
@@ -16,7 +17,7 @@ MAX_DOCUMENT_BYTES: Final = 8 * 1024 * 1024
 """Bounds the copy of one response; a larger one is passed on unread, flag ``tap_too_large``."""
 
 
-class DocumentTap:
+class DocumentTap(ABC):
     """Keeps a copy of one document. Subclasses say what it means; see `Tap` for the contract."""
 
     has_output = False
@@ -26,9 +27,9 @@ class DocumentTap:
         self._copy = bytearray()
         self._size_bytes = 0
 
+    @abstractmethod
     def read(self, document: bytes) -> Reading | None:
         """What the whole document says; None when it is not this API's. Never raises."""
-        raise NotImplementedError
 
     def feed(self, payload: bytes) -> int:
         """Copy one piece; always -1."""

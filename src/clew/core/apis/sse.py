@@ -15,6 +15,7 @@ does not end a stream: the data behind it carries the usage and may still be cut
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final
 
@@ -36,7 +37,7 @@ _FEW_LINES: Final = 8
 """An unfinished event of more lines is not looked into before it is whole."""
 
 
-class StreamTap:
+class StreamTap(ABC):
     """Reads one event stream. Subclasses say what an event means; see `Tap` for the contract."""
 
     terminators: frozenset[bytes] = frozenset({b"error"})
@@ -61,17 +62,17 @@ class StreamTap:
 
     # What a subclass answers.
 
+    @abstractmethod
     def read(self, name: bytes, data: bytes) -> bool:
         """Take in one event; return whether it is the terminator. Never raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_terminator(self, name: bytes, data: bytes) -> bool:
         """Whether this event ends the stream; changes nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def usage(self) -> tuple[Usage | None, bool]:
         """Usage so far, and whether its output is too low since the stream was cut."""
-        raise NotImplementedError
 
     # The contract of `Tap`.
 
