@@ -28,9 +28,13 @@ class Expectation:
     """The scenario whose root must go on; then no root is opened."""
     forked_from: str = ""
     """The scenario whose root the new one must name as its origin."""
+    goes_on: bool = False
+    """Any session of an earlier scenario must go on; then none is opened."""
 
     def __str__(self) -> str:
         """For the table."""
+        if self.goes_on:
+            return "a session seen before"
         if self.same_as:
             return f"the session of '{self.same_as}'"
         if self.forked_from:
@@ -43,6 +47,8 @@ EXPECTATIONS: Final = {
     "continue": Expectation(roots=0, children=0, same_as="new"),
     "fork": Expectation(roots=1, children=0, forked_from="new"),
     "subagent": Expectation(roots=1, children=1),
+    "compact": Expectation(roots=0, children=0, goes_on=True),
+    "clear": Expectation(roots=2, children=0),
 }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from conformance.expectations import EXPECTATIONS, compare, judge
-from conformance.recipes import RECIPES
+from conformance.recipes import RECIPES, SCENARIOS
+from conformance.run import wanted_scenarios
 
 CODEX = next(recipe for recipe in RECIPES if recipe.name == "codex")
 
@@ -88,3 +89,28 @@ def test_a_child_may_be_left_without_an_answer_where_its_agent_does_so() -> None
 def test_every_scenario_of_every_recipe_has_an_expectation() -> None:
     """A recipe cannot name a scenario that is not judged."""
     assert {name for recipe in RECIPES for name in recipe.scenarios} <= set(EXPECTATIONS)
+
+
+def test_a_compaction_goes_on_in_a_session_seen_before() -> None:
+    """It opens none, whichever of the earlier ones it is."""
+    earlier = {"new": compare([], [session("a", 1)])}
+    same = compare([session("a", 1)], [session("a", 2)])
+    other = compare([session("a", 1)], [session("a", 1), session("b", 1)])
+
+    assert judge(CODEX, "compact", same, earlier) == []
+    assert judge(CODEX, "compact", other, earlier) == ["1 sessions opened, not 0"]
+
+
+def test_every_scenario_of_an_agent_runs_or_says_why_not() -> None:
+    """No recipe is silent about one, and none says both."""
+    for recipe in RECIPES:
+        assert set(recipe.scenarios) | set(recipe.cannot) == set(SCENARIOS), recipe.name
+        assert not set(recipe.scenarios) & set(recipe.cannot), recipe.name
+        assert list(recipe.scenarios) == [s for s in SCENARIOS if s in recipe.scenarios]
+
+
+def test_a_scenario_brings_what_it_rests_on() -> None:
+    """A fork needs the session it forks."""
+    assert wanted_scenarios(CODEX, ["fork"]) == ["new", "fork"]
+    assert wanted_scenarios(CODEX, ["compact"]) == ["new", "compact"]
+    assert wanted_scenarios(CODEX, None) == list(CODEX.scenarios)
