@@ -1,0 +1,1 @@
+"""Where the list of an upstream's workers comes from: one file a source."""
