@@ -36,14 +36,16 @@ check: $(VENV)/.dev ## style, types, layers, sizes, words
 	@echo "check: words"
 	@$(BIN)/python tools/check_words.py
 
-conformance: $(VENV)/.dev ## real agents, newest releases, against the simulator (needs npm)
-	@exec $(BIN)/python -m conformance.run $(ARGS)
+conformance: $(VENV)/.dev ## real agents against the simulator (needs npm); ARGS="--agent codex"
+	@$(BIN)/python -m conformance.run $(ARGS); agents=$$?; \
+	$(BIN)/python -m conformance.under_run $(ARGS); below=$$?; \
+	$(BIN)/python -m conformance.budget $(ARGS); spent=$$?; exit $$((agents | below | spent))
 
 bench: $(VENV)/.dev ## processor time per request and per chunk beside nginx; ARGS="--rounds 1"
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
-soak: $(VENV)/.dev ## the tests again and again with new random seeds; MINUTES=30
-	@exec $(BIN)/python tools/soak.py --minutes $(or $(MINUTES),30)
+soak: $(VENV)/.dev ## what the promises say in figures; ARGS="--only model", MINUTES=30
+	@exec $(BIN)/python tools/soak.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 fix: $(VENV)/.dev ## format, and repair what ruff can repair
 	@$(BIN)/ruff check --fix $(SOURCES)
@@ -78,7 +80,7 @@ $(VENV)/.gateway: requirements/gateway.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt requirements/gateway.txt pyproject.toml | $(BIN)/python
-	@echo "make: installing requirements/dev.txt (about 40 s, once)"
+	@echo "make: installing requirements/dev.txt (about 70 s, once)"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.gateway $@

@@ -34,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
     pace_ms: int = 20
     first_session: int = 0
     """Number of the first session id; the ids go round from there, ``sessions`` of them."""
+    path: str = "/v1/chat/completions"
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ class Totals:
         self.first_ms = array("d")
         self.delay_ms = array("d")
         self._body = _body(plan)
+        self._line = f"POST {plan.path} HTTP/1.1\r\n".encode()
 
     def next_request(self) -> bytes | None:
         """The next request, of the session whose turn it is; None when all were sent."""
@@ -78,7 +80,9 @@ class Totals:
             return None
         number = self.sent
         self.sent += 1
-        return _request(self._body, self.plan.first_session + number % self.plan.sessions)
+        return self._line + _request(
+            self._body, self.plan.first_session + number % self.plan.sessions
+        )
 
     def finish(self, is_error: bool) -> None:
         """Count one answer."""
@@ -101,8 +105,9 @@ def _body(plan: Plan) -> bytes:
 
 
 def _request(body: bytes, session: int) -> bytes:
+    """Everything behind the request line."""
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
+        b"Host: 127.0.0.1\r\nAccept: application/json\r\n"
         b"Content-Type: application/json\r\nUser-Agent: OpenAI/Python 2.8.1\r\n"
         b"X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.8.1\r\n"
         b"X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n"

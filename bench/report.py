@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.metering import metering_line
+
 TITLES = {
     "unary": "One request of a known session, 2 KB JSON, answer 2 KB",
     "new": "One request that opens a session",
@@ -40,6 +42,8 @@ def print_tables(
         print(f"\n{title}\n{_HEAD}")
         for row in sorted(found, key=lambda row: float(row["worker_us"])):
             print(_line(row))
+    if said := metering_line(rows):
+        print(f"\n{said}")
     print(
         "\nworker: the proxying process (nginx's worker, Clew's gateway with its journal thread);"
         "\ngroup: all its processes. Medians of "

@@ -22,12 +22,16 @@ from pathlib import Path
 
 import msgspec
 
+from bench import stamping
 from bench.load import Measured, Plan
+from bench.metering import PROXY, SCENARIO, unread
 from bench.processor_time import used_s, wait_until_quiet
 from bench.proxies import PROXIES, Proxy, Running, StartError, stop
 from bench.report import print_tables
 
 OUT = Path(__file__).parent / "out"
+PARAGRAPHS = {"stamping": stamping.line}
+"""What is measured beside the proxies: each gets the upstream's port and gives its own lines."""
 WARM_UP_SHARE = 0.1
 NEW, FIRST_NEW = "new", 1_000_000
 """The scenario in which no id was ever seen; its ids begin where no other scenario's are."""
@@ -49,10 +53,12 @@ class Sample(msgspec.Struct, frozen=True):
 def _plans(options: argparse.Namespace) -> dict[str, Plan]:
     """The scenarios by name; their ports are filled in later."""
     streams = options.streams
+    stream = Plan(0, streams, streams * 2, options.sessions, options.chunks, options.pace_ms)
     return {
         "unary": Plan(0, options.connections, options.requests, options.sessions),
         NEW: Plan(0, options.connections, options.requests // 4, options.requests // 4),
-        "stream": Plan(0, streams, streams * 2, options.sessions, options.chunks, options.pace_ms),
+        "stream": stream,
+        SCENARIO: unread(stream),
     }
 
 
@@ -123,7 +129,7 @@ def _rounds(options: argparse.Namespace, running: dict[str, Running], port: int)
         if options.only and scenario != options.only:
             continue
         for number in range(options.rounds):
-            order = list(running)
+            order = [name for name in running if scenario != SCENARIO or name == PROXY]
             if number % 2:
                 order.reverse()
             samples.append(_direct(scenario, number, plan, port))
@@ -182,7 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=200, help="streams at the same time")
     parser.add_argument("--chunks", type=int, default=150, help="chunks a stream")
     parser.add_argument("--pace-ms", type=int, default=20, help="between two chunks of a stream")
-    parser.add_argument("--only", choices=["unary", "new", "stream"], default="")
+    parser.add_argument("--only", choices=["unary", "new", "stream", SCENARIO], default="")
     parser.add_argument("--proxies", default=",".join(one.name for one in PROXIES))
     return parser.parse_args()
 
@@ -200,6 +206,7 @@ def main() -> int:
     try:
         running, absent = _start_all(chosen, directory, port)
         samples = _rounds(options, running, port)
+        paragraphs = {} if options.only else {name: one(port) for name, one in PARAGRAPHS.items()}
     finally:
         for one in running.values():
             stop(one.root)
@@ -207,10 +214,13 @@ def main() -> int:
         shutil.rmtree(directory, ignore_errors=True)
     rows = summarise(samples)
     result = {**surroundings, "rows": rows, "absent": absent, "samples": samples}
+    result |= {"paragraphs": paragraphs}
     (OUT / "latest.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
     )
     print_tables(rows, surroundings, absent)
+    for paragraph in paragraphs.values():
+        print(paragraph)
     has_failed = any(row["errors"] for row in rows) or any(
         reason != NOT_INSTALLED for reason in absent.values()
     )

@@ -62,6 +62,7 @@ GOOSE_SESSION_ID: Final = "agent-session-id"
 COPILOT_SESSION_ID: Final = "x-client-session-id"
 DEEPSEEK_SESSION_ID: Final = "x-deepseek-harness-session-id"
 DEEPSEEK_PARENT_SESSION_ID: Final = "x-deepseek-harness-parent-session-id"
+COPILOT_INTERACTION: Final = "x-interaction-type"
 DEEPSEEK_COMPACT: Final = "x-deepseek-harness-compact"
 TASK_ID: Final = "x-task-id"
 

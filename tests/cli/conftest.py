@@ -89,6 +89,7 @@ class World:
     def __init__(self) -> None:
         self.sessions: list[dict[str, Any]] = []
         self.records: dict[str, list[dict[str, Any]]] = {}
+        self.workers: dict[str, Any] = {"items": [], "discovery": []}
         self.tokens_seen: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.is_stale = False
@@ -98,6 +99,8 @@ class World:
         parts = [unquote(part) for part in path.removeprefix("/api/v1/").split("/")]
         if parts == ["sessions"]:
             return 200, {"items": self._matching(query.get("q", "")), "next": None}
+        if parts == ["workers"]:
+            return 200, self.workers
         if parts[0] == "usage":
             items = [s | {"key": s["session_id"], "unpriced": 0} for s in self.sessions]
             return 200, {"by": query["by"], "items": items, "totals": None, "truncated": False}

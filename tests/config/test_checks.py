@@ -74,6 +74,14 @@ REFUSED = [
     ('[claims]\nstore = "redis"\n', "claims.store: must be memory"),
     ('[store]\nurl = "mysql://u:secret@h"\n', "store.url: must be empty"),
     (f'{UPSTREAM}discovery = "dns"\n', "upstream[0].discovery: must be static"),
+    (f'{ENGINE}discovery = "kubernetes:default/Svc"\n', "upstream[0].discovery: must be static"),
+    (f'{ENGINE}discovery = "kubernetes:default/svc"\n', "KUBERNETES_SERVICE_HOST is not set"),
+    (f'{ENGINE}discovery = "etcd:/clew/workers"\n', "needs etcd's address"),
+    (f'{ENGINE}discovery = "etcd:http://127.0.0.1:2379"\n', "needs a prefix"),
+    (f'{ENGINE}{WORKERS}discovery = "file:/x"\n', "discovery: excludes workers"),
+    (f'{UPSTREAM}discovery = "file:/x"\n', 'discovery: belongs to kind = "engine"'),
+    (f'{ENGINE}{WORKERS}[upstream.health]\npath = "health"\n', "health.path: must be a path"),
+    (f"{ENGINE}{WORKERS}[upstream.health]\nrise = 0\n", "health.rise: must be at least 1"),
     ('[trace]\nsinks = ["kafka"]\n', "trace.sinks[0]: must be clew"),
     ('[trace]\nsinks = ["clew", "clew"]\n', "names the same sink twice"),
     ('[[limit]]\nscope = "session"\n', "limits nothing"),
@@ -82,6 +90,12 @@ REFUSED = [
     (
         '[[budget]]\nscope = "tree"\nusd = 5.0\n[journal]\non_failure = "serve"\n',
         'journal.on_failure: "serve" lets calls through uncounted',
+    ),
+    ('[[limit]]\nscope = "team"\nrequests = "1/s"\n', '"team" covers nobody with auth.mode "none"'),
+    ('[[budget]]\nscope = "project"\nusd = 1\n', '"project" covers nobody with auth.mode "none"'),
+    (
+        '[[budget]]\nscope = "tree"\nusd = 1\n[[budget]]\nscope = "tree"\nusd = 2\n',
+        "budget: names the same scope, window and action twice",
     ),
     ('[sessions]\nafter_close = "ignore"\n', "sessions.after_close: must be one of"),
 ]
@@ -98,18 +112,11 @@ def test_an_impossible_configuration_is_refused(text: str, said: str, tmp_path: 
 
 
 LATER = [
-    f'{UPSTREAM}[upstream.affinity]\nttl = "1h"\n',
-    f'{ENGINE}{WORKERS}[upstream.affinity]\nplace = "prefix"\n',
-    f'{ENGINE}discovery = "file:/x"\n',
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://h"]\n',
     f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://g"]\n',
-    '[claims]\nstore = "file:/shared"\n',
     '[store]\nmax_bytes = "1GiB"\n',
     '[journal]\non_failure = "serve"\n',
-    '[metering]\nask_usage = "always"\n',
     '[capture]\ncontent = "shape"\n',
-    '[[limit]]\nscope = "session"\nrequests = "60/m"\n',
-    '[[budget]]\nscope = "tree"\nusd = 5.0\n',
     '[trace]\nsinks = ["clew", "stderr"]\n',
 ]
 
@@ -129,10 +136,19 @@ ACCEPTED = [
     f'{UPSTREAM}identity_out = "x-my-session"\n',
     f'{UPSTREAM}identity_out = "vllm-router"\n',
     f"{ENGINE}{WORKERS}",
+    f'{ENGINE}discovery = "file:workers.json"\n',
+    f'{ENGINE}discovery = "etcd:http://127.0.0.1:2379/clew/workers"\n',
+    f'{ENGINE}{WORKERS}[upstream.health]\npath = ""\nfall = 1\n',
     f'{UPSTREAM}models = ["claude-opus-4[1m]", "my-*"]\n',
     '[admin]\nlisten = "0.0.0.0:2540"\n',
     '[server]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n',
     '[server]\nlisten = "localhost:1"\nworkers = 4\n',
+    '[[limit]]\nscope = "session"\nrequests = "60/m"\ntokens = "1M/h"\n',
+    '[auth]\nmode = "keys"\n[[budget]]\nscope = "team"\nusd = 1\nwindow = "month"\n',
+    (
+        '[[budget]]\nscope = "tree"\nusd = 5.0\n'
+        '[[budget]]\nscope = "tree"\nusd = 4.0\naction = "warn"\n'
+    ),
     '[store]\nurl = "sqlite:////var/lib/clew/clew.db"\n',
     '[store]\nurl = "postgresql://clew:pw@db.example/clew?sslmode=verify-full"\n',
 ]

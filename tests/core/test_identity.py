@@ -429,6 +429,8 @@ def test_headers_that_are_never_identity_name_nothing(name: bytes) -> None:
     [
         ((b"x-cagent-generatingtitle", b"1"), Kind.TITLE),
         ((b"x-cagent-compacting", b"1"), Kind.COMPACTION),
+        ((b"x-interaction-type", b"conversation-compaction"), Kind.COMPACTION),
+        ((b"x-interaction-type", b"conversation-subagent"), Kind.TURN),
         ((b"x-claude-code-request-class", b"auxiliary"), Kind.SIDE),
         ((b"x-claude-code-request-class", b"workflow"), Kind.SUBAGENT),
         ((b"x-claude-code-request-class", b"unheard-of"), Kind.TURN),
@@ -470,6 +472,23 @@ def test_clew_parent_attaches_a_native_root() -> None:
     assert root.attach_to == "cs_abc"
     assert (child.attach_to, child.flags) == ("", ("clew_parent_ignored",))
     assert (canonical.attach_to, canonical.flags) == ("", ("clew_parent_ignored",))
+
+
+def test_clew_parent_can_declare_a_canonical_parent() -> None:
+    """``canonical:ID`` names the parent as its own header would; the attached calls are turns."""
+    claim = claim_of((b"x-claude-code-session-id", b"s"), (b"x-clew-parent", b"canonical:run-42"))
+
+    assert (claim.parent, claim.attach_to) == (Alias("canonical", "run-42", "canonical"), "")
+    assert (claim.kind, claim.is_subagent, claim.flags) == (Kind.TURN, False, ())
+
+
+@pytest.mark.parametrize("value", [b"canonical:", b"canonical:a,b", b"canonical:" + b"x" * 257])
+def test_a_declared_parent_that_no_canonical_id_can_be_is_ignored(value: bytes) -> None:
+    """It is flagged, and never fails a call."""
+    claim = claim_of((b"x-session-id", b"s"), (b"x-clew-parent", value))
+
+    assert (claim.parent, claim.attach_to) == (None, "")
+    assert claim.flags == ("clew_parent_ignored",)
 
 
 def test_a_users_client_ranks_after_canonical_and_before_all_others() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clew.core.claim import Alias, Claim, Lifetime, Principal, Scope, SessionKey
-from clew.core.resolve import RULES, Outcome, Resolution, Session, resolve
+from clew.core.resolve import RULES, Found, Outcome, Resolution, Session, resolve
 from clew.core.session import derive_key
 
 LOCAL = Principal("local")
@@ -331,6 +331,30 @@ def test_attaching_to_an_unknown_session_is_flagged() -> None:
     found = resolve(Claim(session=native("c"), attach_to="nobody"), Memory())
 
     assert (found.parent, found.flags) == (None, ("attach_unknown",))
+
+
+def test_a_declared_parent_need_not_have_called() -> None:
+    """It stands above the agent that it started, whose main thread names itself as its run."""
+    declared = canonical("run-42")
+    claim = Claim(session=native("c"), root=native("c"), parent=declared)
+
+    found = resolve(claim, Memory())
+
+    assert (found.parent, found.parent_id) == (derive(declared), "run-42")
+    assert (found.root, found.flags) == (derive(declared), ())
+
+
+def test_content_tells_a_subagents_parent_better_than_its_run() -> None:
+    """Every thread of an agent sends the run's header; a subagent found by content is deeper."""
+    memory = Memory()
+    lead = memory.add(native("lead"))
+    told = Found(Outcome.NEW, "task", derive(native("sub")), source="lineage", parent=lead)
+    rules = (("told", lambda _claim, _knowledge: told),)
+
+    for claim in (Claim(parent=canonical("run-42")), Claim(attach_to="nobody")):
+        found = resolve(claim, memory, rules)
+
+        assert (found.parent, found.parent_id, found.flags) == (lead.key, "lead", ())
 
 
 def test_a_fork_is_linked_to_its_source() -> None:

@@ -142,6 +142,17 @@ def test_content_without_an_id_is_exact() -> None:
     assert (found.outcome, found.key, found.source) == (Outcome.EXACT, proved.key, LINEAGE)
 
 
+@pytest.mark.parametrize("alias", [None, rotating("n2")])
+def test_a_session_with_a_durable_id_is_forked_by_content(alias: Alias | None) -> None:
+    """It went on under its id unread, so its history may have been continued already."""
+    memory = Memory()
+    home = memory.add(native("s1"), families=frozenset({native("s1").family}))
+    found = resolved(Claim(session=alias), memory, says(Relation.CONTINUES, home))
+
+    assert (found.outcome, found.forked_from) == (Outcome.NEW, home.key)
+    assert why(found, "lineage") == "session_goes_on_under_its_id"
+
+
 def test_canonical_subagents_over_one_native_id_are_not_merged() -> None:
     """A harness names each agent; the native id below them is one for all."""
     memory = Memory()

@@ -37,7 +37,7 @@ def derive(principal: Principal, alias: Alias) -> SessionKey:
     return derive_key(SECRET, principal, alias.family, alias.value)
 
 
-def price(vendor: str, model: str, usage: Usage) -> int | None:
+def price(vendor: str, model: str, usage: Usage, at_ns: int) -> int | None:
     """One nano-dollar a token of known vendors."""
     if not vendor or model == "unknown":
         return None

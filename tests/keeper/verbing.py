@@ -89,7 +89,8 @@ class VerbHouse(House):
                     )
                 )
         for table in ("attempts", "aliases", "tallies", "responses"):
-            lost = f"SELECT count(*) FROM {table} WHERE session NOT IN (SELECT id FROM sessions)"
+            known = "SELECT id FROM sessions UNION SELECT ''"
+            lost = f"SELECT count(*) FROM {table} WHERE session NOT IN ({known})"
             assert self.one(lost) == 0, table
         lost = "SELECT count(*) FROM sessions WHERE parent_id NOT IN (SELECT id FROM sessions)"
         assert self.one(lost) == 0

@@ -562,6 +562,8 @@ class World:
         if not talk.is_restarted or not exchange.is_turn or talk.session is None:
             return
         talk.is_restarted = False
+        if self.place.server is not None:
+            self.place.project()  # a close that is on its way counts
         if talk.client.is_durable or "stable" in talk.ids or self.is_closed(talk.session):
             return
         is_young = not talk.is_odd and "keeper_away" not in exchange.intent.flags

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bench import load, processor_time
+from bench.metering import metering_line
 from bench.run import Sample, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,3 +75,12 @@ def test_processor_time_of_a_process_that_left_counts_as_none() -> None:
 
     assert processor_time.used_s([process.pid]) == 0.0
     assert processor_time.command_line(process.pid) == ""
+
+
+def test_metering_is_the_ratio_of_two_streams() -> None:
+    """Of one proxy in one run; nothing is said where one of them is missing or went wrong."""
+    read = {"scenario": "stream", "proxy": "clew", "worker_us": 30.0, "errors": 0}
+    unread = {"scenario": "unread", "proxy": "clew", "worker_us": 20.0, "errors": 0}
+
+    assert metering_line([read, unread]).endswith("× 1.50")
+    assert metering_line([read]) == metering_line([read, unread | {"errors": 1}]) == ""

@@ -75,6 +75,7 @@ class Filling:
             "session": session,
             "session_id": f"x-{session}" if session else None,
             "root": session,
+            "api": "messages",
             "principal": "local",
             "source": "canonical",
             "client": "claude-cli/2.1.330",

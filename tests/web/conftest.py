@@ -16,7 +16,9 @@ from tests.store.reads_rows import NANO, NOW_NS, Filling
 
 from clew.config.schema import Config
 from clew.core.errors import ClewError
+from clew.fleet.report import FleetReport, report_path, write_report
 from clew.keeper.commands import run_command
+from clew.keeper.ledger import Prices
 from clew.keeper.link import KeeperAway
 from clew.keeper.protocol import Command, decode_from_keeper, decode_to_keeper, encode
 from clew.keeper.reach import Reach
@@ -34,6 +36,8 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 class Direct:
     """Writes at once, where the keeper has a thread for it."""
+
+    prices = Prices(lambda *_: 7, "later")
 
     async def write(self, work: Callable[[], Any]) -> Any:
         """As `keeper.running.Running.write`."""
@@ -109,6 +113,10 @@ class House:
         row = {"updated_at_ns": self.now_ns, "ready": True, "reason": ""} | content
         path = self.launch.data / "run" / f"gateway-{index}.stats.json"
         path.write_bytes(msgspec.json.encode(row))
+
+    def fleets(self, *fleets: FleetReport, index: int = 0) -> None:
+        """Write what a gateway says of its workers each second."""
+        write_report(report_path(self.launch.data / "run", index), fleets, self.now_ns)
 
     def later(self, seconds: float) -> None:
         """Let time pass."""

@@ -23,6 +23,7 @@ CLOSED = (
     "/api/v1/usage",
     "/api/v1/usage.csv",
     "/api/v1/clients",
+    "/api/v1/workers",
     "/api/v1/openapi.json",
 )
 

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from tests.store.reads_rows import NOW_NS
 from tests.web.conftest import House
 
+from clew.fleet.report import FleetReport
 from clew.web.gateways import read_gateways
 from clew.web.metrics import names
 
@@ -129,6 +130,7 @@ def test_a_torn_or_foreign_file_is_not_ready(tmp_path: Path, content: bytes) -> 
 def test_every_exported_name_is_listed(house: House) -> None:
     """The list that the documents are held against is the list of what is sent."""
     house.filling.attempt("r1", "cs_a")
+    house.fleets(FleetReport("fleet", "static", "", "", ()))
     samples(house)
     house.gateway(**{name.removeprefix("clew_"): 1 for name in names()})
 

@@ -84,7 +84,26 @@ def _turn(record: dict[str, Any], gap: float | None, largest: int, signs: Signs)
         f"{usd(record.get('cost_usd')):>9}",
         f" {_status(record)}",
     )
-    return " ".join(cells).rstrip()
+    line = " ".join(cells).rstrip()
+    broken = record.get("cache_break")
+    return f"{line}  {break_text(broken)}" if broken else line
+
+
+def break_text(broken: dict[str, Any]) -> str:
+    """Why a cache broke, in a few words: what was lost, the cause, and where the prompt changed."""
+    lost = f"-{count(broken.get('lost_tokens'))} cached: "
+    cause = safe(broken.get("cause"))
+    if cause == "prefix":
+        return f"{lost}{safe(broken.get('kind'))} changed at block {safe(broken.get('block'))}"
+    idle = span(float(broken.get("idle_s") or 0))
+    words = {
+        "model": "the model changed",
+        "worker": "another worker",
+        "compaction": "the history was compacted",
+        "gap": f"{idle} idle, longer than it is kept",
+        "evicted": "dropped by the upstream",
+    }
+    return lost + words.get(cause, cause)
 
 
 def _status(record: dict[str, Any]) -> str:

@@ -8,18 +8,23 @@ import click
 
 from clew import __version__
 from clew.cli.admin import AdminError
+from clew.cli.audit import audit
 from clew.cli.clients import clients
 from clew.cli.configuration import config
 from clew.cli.doctor import doctor
+from clew.cli.drift import drift
 from clew.cli.explain import explain
 from clew.cli.keys import keys
 from clew.cli.lab import demo, sim
+from clew.cli.limits import budget, limits
+from clew.cli.metering import plans, rerate
 from clew.cli.options import Refusal
 from clew.cli.serve import serve
 from clew.cli.sessions import sessions, show, tree
 from clew.cli.tail import tail
 from clew.cli.usage import usage
 from clew.cli.verbs import close, forget, merge, split
+from clew.cli.workers import workers
 
 EPILOG: Final = """\b
 Examples:
@@ -58,10 +63,17 @@ for _command in (
     merge,
     split,
     forget,
+    budget,
+    limits,
     usage,
+    plans,
+    rerate,
     explain,
     clients,
+    drift,
+    workers,
     keys,
+    audit,
     config,
     doctor,
 ):

@@ -15,6 +15,7 @@ from clew.cli.admin import AdminPort, find_place
 from clew.cli.text import safe
 from clew.config.load import ConfigError, load
 from clew.config.schema import Config
+from clew.config.units import read_duration
 
 CONFIG = click.option(
     "-c",
@@ -28,6 +29,14 @@ DATA = click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def read_span(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """An option's duration, ``30m``, in seconds; what is none ends the command with status 2."""
+    try:
+        return read_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 class Refusal(click.ClickException):

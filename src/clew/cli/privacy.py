@@ -54,12 +54,26 @@ def kept_data(config: Config) -> tuple[Kept, ...]:
             "stop Clew and delete the file",
         ),
         Kept(
+            "audit chain",
+            str(data / "audit"),
+            "one record a call and a change: principal, model, status, tokens, cost; ids sealed",
+            show_duration(config.sessions.retention),
+            "stop Clew and delete the directory; the store then reports it as missing",
+        ),
+        Kept(
             "gateway keys",
             _store_of(config),
             "a keyed hash of each, whose it is, team, project, tags, times; never the key",
             "until removed",
             "stop Clew and delete the file; `clew keys revoke` ends one",
         ),
+        *_kept_files(config, data),
+    )
+
+
+def _kept_files(config: Config, data: Path) -> tuple[Kept, ...]:
+    """What is kept beside the store."""
+    return (
         Kept(
             "journal",
             str(data / "journal"),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from clew.cli.options import CONFIG, DATA, read_config
+from clew.cli.options import CONFIG, DATA, read_config, read_span
 from clew.config.load import load
 from clew.config.schema import Config
 
@@ -41,6 +41,14 @@ Exit: 0 everything is on disk, 1 failed, 2 bad configuration (one line per fault
     metavar="URL",
     help="Send calls here instead of to the built-in upstreams; may be given several times.",
 )
+@click.option(
+    "--idle-stop",
+    "idle_stop_s",
+    callback=read_span,
+    default="0",
+    metavar="DURATION",
+    help="End by itself after so long without a call, as `clew run` starts it [never].",
+)
 @click.argument("more", nargs=-1, metavar="")
 def serve(
     *,
@@ -50,6 +58,7 @@ def serve(
     data: Path | None,
     workers: int | None,
     upstreams: tuple[str, ...],
+    idle_stop_s: float,
     more: tuple[str, ...],
 ) -> None:
     """Run the gateway until it is told to stop.
@@ -75,7 +84,7 @@ def serve(
     config = read_config(path, overrides, os.environ)
     from clew.supervisor.run import run  # noqa: PLC0415  views start faster without it
 
-    sys.exit(run(config, reload))
+    sys.exit(run(config, reload, idle_stop_s))
 
 
 def upstream_tables(urls: Sequence[str]) -> list[dict[str, str]]:

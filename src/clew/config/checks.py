@@ -69,7 +69,11 @@ _UPSTREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _CLIENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _SINK: Final = re.compile(r"clew|stderr|dynamo:.+|otlp:.+", re.DOTALL)
-_DISCOVERY: Final = re.compile(r"static|file:.+|etcd:.+|kubernetes:[^/]+/[^/]+", re.DOTALL)
+_DISCOVERY: Final = re.compile(
+    r"static|file:.+|etcd:.+|kubernetes:[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}(?::[a-z0-9-]{1,15})?",
+    re.DOTALL,
+)
+_HEALTH_PATH: Final = re.compile(r"/[A-Za-z0-9._~/%?=&+-]{0,255}", re.ASCII)
 _CLAIMS: Final = re.compile(r"memory|file:/.*|etcd:https?://.+", re.DOTALL)
 _STORE: Final = re.compile(r"(?:sqlite:///.+|postgresql(?:\+psycopg)?://.+)?", re.DOTALL)
 
@@ -94,24 +98,13 @@ def _any_upstream(test: Callable[[Upstream], bool]) -> Callable[[Config], bool]:
 
 
 NOT_YET: Final = (
-    NotYet("upstream.affinity.ttl", _any_upstream(lambda u: u.affinity.ttl > 0), "affinity"),
-    NotYet(
-        "upstream.affinity.place",
-        _any_upstream(lambda u: u.affinity.place == "prefix"),
-        'placement by "prefix"',
-    ),
-    NotYet("upstream.discovery", _any_upstream(lambda u: u.discovery != "static"), "discovery"),
     NotYet("upstream.prefill", _any_upstream(lambda u: bool(u.prefill)), "two-phase engines"),
     NotYet("upstream.decode", _any_upstream(lambda u: bool(u.decode)), "two-phase engines"),
-    NotYet("claims.store", lambda c: c.claims.store != "memory", "shared claims"),
     NotYet(
         "store.max_bytes", lambda c: c.store.max_bytes != Store().max_bytes, "a bound on the store"
     ),
     NotYet("journal.on_failure", lambda c: c.journal.on_failure != "refuse", "serving unrecorded"),
-    NotYet("metering.ask_usage", lambda c: c.metering.ask_usage == "always", "asking for usage"),
     NotYet("capture.content", lambda c: c.capture.content != "none", "content capture"),
-    NotYet("limit", lambda c: bool(c.limit), "rate limits"),
-    NotYet("budget", lambda c: bool(c.budget), "budgets"),
     NotYet("trace.sinks", lambda c: c.trace.sinks != ("clew",), "trace sinks other than clew"),
 )
 """What is configured but not in this version. It can only shrink."""
@@ -228,6 +221,16 @@ def _upstream_shape(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
                 bool(upstream.workers) and two_phase,
                 "workers",
                 "excludes prefill and decode; use one or the other",
+            ),
+            (
+                bool(upstream.workers or two_phase) and upstream.discovery != "static",
+                "discovery",
+                "excludes workers, prefill and decode: they are listed by one of the two",
+            ),
+            (
+                upstream.discovery != "static" and upstream.kind != "engine",
+                "discovery",
+                'belongs to kind = "engine"; a provider or gateway has a url',
             ),
             (
                 bool(upstream.prefill) != bool(upstream.decode),
@@ -373,6 +376,37 @@ def _places(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding((f"{key}.discovery",), f"must be {expected}")
 
 
+def _discovery(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a source of workers can be asked from here."""
+    for key, upstream in _upstreams(config):
+        word, _, rest = upstream.discovery.partition(":")
+        is_addressed = rest.startswith(("http://", "https://"))
+        if word == "etcd" and not is_addressed and not config.claims.store.startswith("etcd:"):
+            yield Finding(
+                (f"{key}.discovery", "claims.store"),
+                "needs etcd's address: etcd:http://HOST:2379/PREFIX, or claims.store = etcd:http://…",
+            )
+        if word == "etcd" and is_addressed:
+            address, _, prefix = rest.partition("://")[2].rpartition("/")
+            if not address or not prefix:
+                yield Finding((f"{key}.discovery",), "needs a prefix: etcd:http://HOST:2379/PREFIX")
+        if word == "kubernetes" and not environ.get("KUBERNETES_SERVICE_HOST"):
+            yield Finding(
+                (f"{key}.discovery",),
+                "kubernetes: works in a pod, and KUBERNETES_SERVICE_HOST is not set here",
+            )
+
+
+def _health(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
+    for key, upstream in _upstreams(config):
+        path = upstream.health.path
+        if path and not _HEALTH_PATH.fullmatch(path):
+            yield Finding(
+                (f"{key}.health.path",),
+                'must be a path such as "/health", or "" where a connection is proof enough',
+            )
+
+
 def _sinks(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
     for number, sink in enumerate(config.trace.sinks):
         if not _SINK.fullmatch(sink):
@@ -389,10 +423,21 @@ def _rates(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
         key = f"limit[{number}]"
         if not (limit.requests or limit.tokens):
             yield Finding((key,), "limits nothing; give requests or tokens")
+        yield from _unused_scope(config, f"{key}.scope", limit.scope)
         for name in ("requests", "tokens"):
             text: str = getattr(limit, name)
             if text:
                 yield from _refused(f"{key}.{name}", read_rate, text)
+
+
+def _unused_scope(config: Config, key: str, scope: str) -> Iterator[Finding]:
+    """Only gateway keys have a team and a project."""
+    if scope in ("team", "project") and config.auth.mode != "keys":
+        yield Finding(
+            (key, "auth.mode"),
+            f'"{scope}" covers nobody with auth.mode "{config.auth.mode}": gateway keys alone '
+            'have one; use "principal", or auth.mode "keys"',
+        )
 
 
 def _budgets(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
@@ -400,6 +445,10 @@ def _budgets(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
         # NaN fails both comparisons.
         if not 0 < budget.usd < 1e9:
             yield Finding((f"budget[{number}].usd",), "must be more than zero and below a billion")
+        yield from _unused_scope(config, f"budget[{number}].scope", budget.scope)
+    counts = Counter((b.scope, b.window, b.action) for b in config.budget)
+    if any(count > 1 for count in counts.values()):
+        yield Finding(("budget",), "names the same scope, window and action twice; keep the lower")
     if config.budget and config.journal.on_failure == "serve":
         yield Finding(
             ("journal.on_failure", "budget"),
@@ -438,6 +487,8 @@ RULES: Final[tuple[Rule, ...]] = (
     _auth_secret,
     _auth_by_upstream,
     _places,
+    _discovery,
+    _health,
     _sinks,
     _rates,
     _budgets,

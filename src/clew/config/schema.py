@@ -85,6 +85,18 @@ class Affinity(_Section, frozen=True):
     subagents: Literal["own", "with_parent"] = "own"
 
 
+class Health(_Section, frozen=True):
+    """How the workers of an upstream are probed."""
+
+    path: str = "/health"
+    """Empty: to connect is enough."""
+    interval_s: Positive = 2
+    rise: Positive = 2
+    """Probes passed in a row until a worker that was down is up."""
+    fall: Positive = 3
+    """Probes in a row that a worker was unwell in until it is down."""
+
+
 class Upstream(_Section, frozen=True):
     """One destination; the first that matches a request wins."""
 
@@ -101,6 +113,7 @@ class Upstream(_Section, frozen=True):
     prefill: tuple[str, ...] = ()
     decode: tuple[str, ...] = ()
     affinity: Affinity = Affinity()
+    health: Health = Health()
 
 
 class Claims(_Section, frozen=True):
@@ -139,6 +152,8 @@ class Metering(_Section, frozen=True):
 
     on_disconnect: Literal["cancel", "drain"] = "cancel"
     ask_usage: Literal["engines", "always", "never"] = "engines"
+    cache_breaks: bool = True
+    """Whether prompts are compared, as digests, to say why an upstream's cache broke."""
 
 
 class Limit(_Section, frozen=True):

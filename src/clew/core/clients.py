@@ -235,6 +235,8 @@ KIND_HEADERS: Final[tuple[tuple[str, dict[bytes, Kind]], ...]] = (
     (h.CAGENT_GENERATING_TITLE, {b"1": Kind.TITLE}),
     (h.CAGENT_COMPACTING, {b"1": Kind.COMPACTION}),
     (h.DEEPSEEK_COMPACT, {b"1": Kind.COMPACTION}),
+    # Its other values say nothing here: a subagent sends its own with its first call only.
+    (h.COPILOT_INTERACTION, {b"conversation-compaction": Kind.COMPACTION}),
     (
         h.CLAUDE_CODE_REQUEST_CLASS,
         {

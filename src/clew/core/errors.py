@@ -184,11 +184,22 @@ FAULTS: Final[dict[str, Fault]] = {row.code: row for row in _ROWS}
 class ClewError(Exception):
     """An error that Clew answers itself.
 
-    ``code`` is a key of `FAULTS`; ``detail`` replaces the table's sentence when it says more.
+    ``code`` is a key of `FAULTS`; ``detail`` replaces the table's sentence when it says more;
+    ``fields`` are further response fields, ``status`` is sent instead of the table's.
     """
 
-    def __init__(self, code: str, detail: str = "", retry_after_s: int = 0) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        retry_after_s: int = 0,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        status: int = 0,
+    ) -> None:
         self.fault = FAULTS[code]
         self.detail = detail or self.fault.message
+        self.fields = fields
+        self.status = status or self.fault.status
         self.retry_after_s = retry_after_s or self.fault.retry_after_s
         super().__init__(f"{code}: {self.detail}")

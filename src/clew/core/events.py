@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from clew.core.claim import Claim, Principal, SessionKey
+from clew.core.plan import PlanWindow
 
 SCHEMA_VERSION = 1
 
@@ -28,6 +29,20 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+
+
+class Bound(msgspec.Struct, frozen=True, array_like=True):
+    """Which worker a session holds on one upstream, as a request found or made it."""
+
+    phase: str
+    """Empty, ``prefill`` or ``decode``."""
+    worker: str
+    epoch: int
+    """Grows with each new or moved binding of the session; above 0."""
+    word: str
+    """new, held or rebound."""
+    reason: str = ""
+    """Why this worker: a stable name of `fleet.binder`, or the placement's policy."""
 
 
 class Dispatched(msgspec.Struct, frozen=True, array_like=True, tag="d"):
@@ -69,6 +84,15 @@ class Dispatched(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """Why the session was found so: a stable name of `core.resolve`."""
     evidence: tuple[str, ...] = ()
     """Hex digests of blocks that only the session found had shown."""
+    grant: str = ""
+    """The grant (`core.grants`) it was admitted by; empty where no limit or budget needs one."""
+    binding: str = ""
+    """How it got its worker: new, held, rebound or unbound; empty without affinity."""
+    epoch: int = 0
+    """The binding's; the decoding worker's where two phases are bound. 0: unbound."""
+    placed_by: str = ""
+    """Why this worker, in a stable name; empty where there is no choice of workers."""
+    bound: tuple[Bound, ...] = ()
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -102,6 +126,10 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """How the answer came: http, sse or websocket; empty where none came."""
     request_bytes: int = 0
     """Body bytes received, known only now where the request came chunked."""
+    plan: tuple[PlanWindow, ...] = ()
+    """How far the subscription's windows are used, where the response said it."""
+    worker: str = ""
+    """The worker that got the request where it is not the intent's: that one was not reached."""
 
 
 Event = Dispatched | Settled

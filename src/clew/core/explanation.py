@@ -16,10 +16,17 @@ from clew.core.apis.table import api_for
 from clew.core.claim import Alias, Claim, Kind, Scope
 from clew.core.clients import ClientEntry, ClientTable, client_list
 from clew.core.errors import ClewError
-from clew.core.identity import FLAGS, identify, identify_with_body
+from clew.core.identity import FLAGS, below_run, identify, identify_with_body
 from clew.core.playback import Playback, Played
 from clew.core.request_file import RequestFile
-from clew.core.routing import RouteTable, choose_route, is_answered_here, is_inference
+from clew.core.routing import (
+    RouteTable,
+    choose_route,
+    is_answered_here,
+    is_inference,
+    without_name,
+)
+from clew.core.run_path import split_run
 from clew.core.translate import NOBODY, HeaderPolicy, Outgoing, upstream_fields
 
 CREDENTIALS: Final = frozenset(
@@ -106,14 +113,15 @@ def explain(
 
     ``playback`` has taken the requests before it; ``reply`` is the answer's document, if known.
     """
-    path = request.path.partition(b"?")[0]
+    full_path = request.path.partition(b"?")[0]
+    path = without_name(full_path)
     belongs = is_inference(request.method.encode(), path)
     refused, onward = "", None
     played: tuple[Played, ...] = ()
     is_ours = is_answered_here(request.method.encode(), request.path)
     claim = Claim(kind=Kind.OTHER)
     try:
-        claim = identify(request.headers, table, path)
+        claim = below_run(identify(request.headers, table, path), split_run(full_path)[0])
         if belongs:
             claim = identify_with_body(claim, request.headers, path, request.body, table)
         onward = None if is_ours else _onward(request, claim, routes)

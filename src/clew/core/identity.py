@@ -71,6 +71,9 @@ _CLIENT_REQUEST: Final = h.CLIENT_REQUEST_ID.encode()
 _KIND_HEADERS: Final = tuple((name.encode(), kinds) for name, kinds in KIND_HEADERS)
 
 _CANONICAL_VALUE: Final = re.compile(rb"[A-Za-z0-9._:/@+=~-]{1,256}")
+DECLARED_PARENT: Final = b"canonical:"
+"""Before an id in ``X-Clew-Parent``: the session with this canonical id, called or not yet."""
+_DECLARED_VALUE: Final = re.compile(DECLARED_PARENT + _CANONICAL_VALUE.pattern)
 _TRUTH: Final = {
     **dict.fromkeys((b"true", b"1", b"yes", b"on"), True),
     **dict.fromkeys((b"false", b"0", b"no", b"off"), False),
@@ -115,6 +118,20 @@ def identify_with_body(
     if claim.kind is Kind.TURN and is_count_tokens(path):
         claim = msgspec.structs.replace(claim, kind=Kind.COUNT_TOKENS)
     return claim
+
+
+def below_run(claim: Claim, run: str) -> Claim:
+    """The claim with the run its path names (empty: none) as the parent it declares.
+
+    As with ``X-Clew-Parent``: a parent that the request brings outranks it, and a canonical
+    session has its own parent only.
+    """
+    session = claim.session
+    is_own = session is not None and session.source == CANONICAL.source
+    if not run or is_own or claim.parent is not None or claim.attach_to:
+        return claim
+    parent = Alias(CANONICAL.source, run, CANONICAL.source)
+    return msgspec.structs.replace(claim, parent=parent)
 
 
 class _Reading:
@@ -331,7 +348,7 @@ def _read_metadata(value: bytes, reading: _Reading, found: _Found) -> None:
 
 def _claim(reading: _Reading, agent: Agent, found: _Found, path: bytes) -> Claim:
     session, root = found.session, found.root
-    attach_to = _read_attachment(reading, found)
+    attach_to, declared = _read_attachment(reading, found)
     is_subagent = (
         found.is_subagent
         or found.parent is not None
@@ -342,7 +359,7 @@ def _claim(reading: _Reading, agent: Agent, found: _Found, path: bytes) -> Claim
         kind = Kind.SUBAGENT
     return Claim(
         session=session,
-        parent=found.parent,
+        parent=found.parent or declared,
         root=root,
         others=tuple(found.others),
         forked_from=found.forked_from,
@@ -355,18 +372,27 @@ def _claim(reading: _Reading, agent: Agent, found: _Found, path: bytes) -> Claim
     )
 
 
-def _read_attachment(reading: _Reading, found: _Found) -> str:
+def _read_attachment(reading: _Reading, found: _Found) -> tuple[str, Alias | None]:
+    """``X-Clew-Parent``: any id of a session to look up, or the parent it declares.
+
+    An agent attached so is a root of its own kind, no subagent: its calls are turns.
+    """
     value = reading.present.get(_CLEW_PARENT)
     if not value:
-        return ""
+        return "", None
     text = native_id(value)
     if found.session is not None and text == found.session.value:
         reading.flag("parent_is_self")
-        return ""
-    if not text or found.is_canonical or found.parent is not None:
+        return "", None
+    is_declared = value.startswith(DECLARED_PARENT)
+    is_usable = bool(text) and (not is_declared or _DECLARED_VALUE.fullmatch(value) is not None)
+    if not is_usable or found.is_canonical or found.parent is not None:
         reading.flag("clew_parent_ignored")
-        return ""
-    return text
+        return "", None
+    if not is_declared:
+        return text, None
+    source = CANONICAL.source
+    return "", Alias(source, text.removeprefix(DECLARED_PARENT.decode()), source)
 
 
 def _read_final(reading: _Reading) -> bool:

@@ -18,6 +18,14 @@ from clew.core.events import Usage
 
 TOKENS_PER_RATE: Final = 1_000_000
 NANO: Final = 1_000_000_000
+BYTES_PER_TOKEN: Final = 3
+"""Of a request's body, JSON included: English has four, code three, CJK about three."""
+MAX_PROMPT_TOKENS: Final = 1_000_000
+"""The largest context window: an image in base64 is no text."""
+UNLIMITED_OUTPUT_TOKENS: Final = 8_192
+"""Taken for the answer's length where the request sets no bound: few answers are longer."""
+MAX_OUTPUT_TOKENS: Final = 128_000
+"""No model writes more at once, whatever a request allows."""
 
 
 class Prices(msgspec.Struct, frozen=True, array_like=True):
@@ -72,6 +80,21 @@ def cost(usage: Usage, rates: Rates) -> int:
         + max(0, usage.output_tokens) * prices.output
     )
     return (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+
+
+def highest_cost(prompt_bytes: int, max_output_tokens: int | None, rates: Rates) -> int:
+    """What a call may cost at most, as far as its request tells: what a budget holds for it.
+
+    A prompt is taken for more tokens than English text has, and as written to the cache where that
+    costs more; its answer for as long as it may be. What a request only names (a file, an earlier
+    response) cannot be seen in its size.
+    """
+    tokens = min(prompt_bytes // BYTES_PER_TOKEN + 1, MAX_PROMPT_TOKENS)
+    output = UNLIMITED_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
+    prices = rates.prices_at(tokens)
+    total = tokens * max(prices.input, prices.cache_write)
+    total += min(output, MAX_OUTPUT_TOKENS) * prices.output
+    return -(-total // TOKENS_PER_RATE)
 
 
 def dollars(cost_nanousd: int) -> str:

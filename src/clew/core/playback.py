@@ -19,7 +19,7 @@ from clew.core.lineage.blocks import Conversation, Digester
 from clew.core.lineage.index import Limits, ScopeIndex
 from clew.core.lineage.threads import SIDE_NODE, Relation, Verdict, is_main
 from clew.core.resolve import CANONICAL, Outcome, Resolution, Session, Tried, resolve
-from clew.core.resolve_content import Content, rules_with
+from clew.core.resolve_content import Content, is_marked, rules_with
 
 MODES: Final = ("proof", "recency", "off")
 LIMITS: Final = Limits(digests=100_000, sessions=2_000)
@@ -128,6 +128,7 @@ class _Keeper:
                 self._max_age_s,
                 is_subagent=claim.is_subagent,
                 named=named.key if named is not None else None,
+                is_marked=is_marked(claim),
             )
             session = self._sessions.get(verdict.session) if verdict.session is not None else None
             self._made += 1

@@ -303,16 +303,7 @@ def _parent(
 ) -> tuple[SessionKey | None, str]:
     """The parent after this claim, with the external id it was claimed by."""
     session = found.session
-    claimed = _name(knowledge, claim.parent)
-    claimed_id = claim.parent.value if claim.parent is not None else ""
-    if claimed is None and claim.attach_to:
-        attached = knowledge.by_any_id(claim.attach_to)
-        if attached is None:
-            flags.append("attach_unknown")
-        else:
-            claimed, claimed_id = attached.key, attached.session_id
-    if claimed is None and found.parent is not None:
-        claimed, claimed_id = found.parent.key, found.parent.session_id
+    claimed, claimed_id = _claimed_parent(claim, knowledge, found, flags)
     verdict = judge_parent(
         key,
         session.parent if session is not None else None,
@@ -327,6 +318,29 @@ def _parent(
     if session is not None and session.parent is not None:
         return session.parent, session.parent_id
     return verdict.parent, claimed_id
+
+
+def _claimed_parent(
+    claim: Claim, knowledge: Knowledge, found: Found, flags: list[str]
+) -> tuple[SessionKey | None, str]:
+    """Who this request says its parent is: its own header, else content, else ``X-Clew-Parent``."""
+    parent, session = claim.parent, claim.session
+    is_attached = (
+        parent is not None
+        and parent.source == CANONICAL
+        and (session is None or session.source != CANONICAL)
+    )
+    if found.parent is not None and (parent is None or is_attached):
+        return found.parent.key, found.parent.session_id
+    if parent is not None:
+        return _name(knowledge, parent), parent.value
+    if not claim.attach_to:
+        return None, ""
+    attached = knowledge.by_any_id(claim.attach_to)
+    if attached is None:
+        flags.append("attach_unknown")
+        return None, ""
+    return attached.key, attached.session_id
 
 
 def _root_of(knowledge: Knowledge, key: SessionKey) -> SessionKey | None:
@@ -353,7 +367,9 @@ def _root(
     above = knowledge.by_key(parent)
     if above is not None and above.root is not None and not above.is_placeholder:
         return above.root
-    return _name(knowledge, claim.root) or parent
+    named = _name(knowledge, claim.root)
+    # An agent's main thread names itself as its run; attached, it has a parent all the same.
+    return named if named is not None and named != key else parent
 
 
 def _alias_writes(

@@ -9,6 +9,9 @@ What evidence means for an id depends on what the id is:
 | names a tree | that thread | new below the root | new below S | S | root's thread or a child |
 | durable, unknown | new, linked | new, linked | new | S if marked title or compaction | new |
 
+A session that has a durable id itself is continued under that alone: its bodies are not read, so
+content knows its beginning and not how far it has come. Who carries its history is a fork of it.
+
 A response names its session exactly, but for the second main request that follows it with another
 body: two children of one response are a fork (`docs/identity.md`, order 8).
 
@@ -46,6 +49,12 @@ class Content(msgspec.Struct, frozen=True):
     session: Session | None
     """The verdict's session; None where it names none or none that is known any more."""
     fresh: SessionKey
+
+
+
+def is_marked(claim: Claim) -> bool:
+    """Whether headers say that this call under an id of its own is about some other session."""
+    return claim.names_durable_thread and claim.kind in SIDE_KINDS
 
 
 Predecessors = Callable[[Alias], list[Session]]
@@ -91,6 +100,8 @@ def _lineage(claim: Claim, content: Content) -> Found | str:
         return verdict.reason  # a fork or a child is new: the rule `new` links it
     if claim.names_durable_thread:
         return "durable_id_is_a_fork"
+    if session.families:
+        return "session_goes_on_under_its_id"
     outcome = Outcome.EXACT if claim.session is None else Outcome.RESUMED
     source = LINEAGE if claim.session is None else claim.session.source
     return Found(outcome, verdict.reason, session.key, session, source, evidence=verdict.evidence)

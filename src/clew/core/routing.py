@@ -3,7 +3,7 @@
 Rules, in this order:
 
 1. ``X-Cagent-Forward`` names a configured upstream by its url, or the request is refused.
-2. ``/u/NAME/…`` names one by its name; the prefix is dropped.
+2. ``/u/NAME/…`` names one by its name; the prefix is dropped, as ``/r/RUN`` before it is.
 3. Configured upstreams: the first whose path and model patterns fit. A request without a model
    fits every model.
 4. Without configured ones, the built-in: the vendor's signs come before the path.
@@ -27,6 +27,7 @@ from clew.config.schema import Upstream
 from clew.core.billing import ANTHROPIC, CHATGPT, GOOGLE, OPENAI, secret_of
 from clew.core.claim import Headers
 from clew.core.errors import ClewError
+from clew.core.run_path import split_run
 
 BUILT_IN: Final[tuple[Upstream, ...]] = (
     Upstream(name=ANTHROPIC, url="https://api.anthropic.com"),
@@ -91,7 +92,7 @@ class Route:
     target: bytes
     """What stands in the request line upstream: path and query."""
     path: bytes
-    """The client's path and query without ``/u/NAME``, for workers: see `compose_target`."""
+    """The client's path and query without prefixes, for workers: see `compose_target`."""
     vendor: str
     kind: str
     upstream: Upstream
@@ -177,7 +178,7 @@ def choose_route(
     """
     path, query = _path_and_query(target)
     forwarded = _forwarded(table, headers)
-    named, path = _named(table, path)
+    named, path = _named(table, split_run(path)[1])
     if forwarded is not None and named is not None and forwarded is not named:
         raise ClewError("forward_not_allowed", "X-Cagent-Forward and /u/NAME differ; send one")
     found = forwarded or named or _matching(table, path, headers, model)
@@ -196,7 +197,7 @@ def needs_model(table: RouteTable, target: bytes) -> bool:
     """Whether the model must be read from the body before `choose_route` can decide."""
     if table.is_built_in:
         return False
-    path = target.partition(b"?")[0]
+    path = split_run(target.partition(b"?")[0])[1]
     if _NAMED.fullmatch(path) is not None:
         return False
     text = path.decode("latin-1")
@@ -207,7 +208,8 @@ def needs_model(table: RouteTable, target: bytes) -> bool:
 
 
 def without_name(path: bytes) -> bytes:
-    """A path without its ``/u/NAME`` prefix: what `is_inference` and the APIs match."""
+    """A path without its ``/r/RUN`` and ``/u/NAME``: what `is_inference` and the APIs match."""
+    path = split_run(path)[1]
     found = _NAMED.fullmatch(path) if path.startswith(b"/u/") else None
     return path if found is None else found[2] or b"/"
 
@@ -224,7 +226,7 @@ def is_count_tokens(path: bytes) -> bool:
 
 def is_answered_here(method: bytes, target: bytes) -> bool:
     """Whether this is a client's probe of its base url, which Clew answers 200 itself."""
-    return method == b"HEAD" and target.partition(b"?")[0] in _LOCAL_HEADS
+    return method == b"HEAD" and split_run(target.partition(b"?")[0])[1] in _LOCAL_HEADS
 
 
 def compose_target(base_path: bytes, path: bytes, vendor: str = "") -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from itertools import compress
+from typing import NamedTuple
 
 from clew.core.apis.table import error_api
 from clew.core.errors import ClewError
 from clew.core.routing import without_name
+from clew.gateway.places import Place
 from clew.gateway.sessions import Resolved
-from clew.wire.heads import ResponseHead, WireError, end_to_end
+from clew.wire.heads import ResponseHead, WireError, hop_fields
 
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -22,12 +25,13 @@ def error_answer(
         JSON_TYPE,
         (b"x-clew-error", fault.code.encode()),
         (b"x-clew-request-id", request_id.encode()),
+        *error.fields,
     ]
     if fault.is_retryable:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
     else:
         headers.append((b"x-should-retry", b"false"))
-    return fault.status, headers, error_api(path).render_error(error, request_id)
+    return error.status, headers, error_api(path).render_error(error, request_id)
 
 
 def refuse_malformed(fault: WireError, request_id: str) -> bytes:
@@ -53,16 +57,34 @@ def identity_fields(session: Resolved, request_id: str) -> bytes:
     return lines.encode()
 
 
+def binding_fields(place: Place) -> bytes:
+    """The lines that say which worker served, and whether the session holds it."""
+    lines = f"x-clew-worker: {place.worker}\r\nx-clew-binding: {place.binding}\r\n"
+    if place.epoch:
+        lines += f"x-clew-epoch: {place.epoch}\r\n"
+    return lines.encode()
+
+
 def response_head(response: ResponseHead, added: bytes) -> bytes:
     """The upstream's head as the client gets it, without framing fields and blank line.
 
-    An upstream's own ``x-clew-*`` fields (a gateway behind this one) give way to ours.
+    An upstream's own ``x-clew-*`` fields (a gateway behind this one) give way to ours. Which lines
+    go on depends on the names alone, so it is decided once for each shape.
     """
-    lines = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
-    lines += [
-        b"%b: %b\r\n" % (name, value)
-        for name, lower, value in end_to_end(response)
-        if lower != b"content-length" and not lower.startswith(b"x-clew-")
-    ]
-    lines.append(added)
-    return b"".join(lines)
+    hop = hop_fields(response)
+    shape = response.shape
+    known = shape.decision
+    if isinstance(known, _Kept) and known.hop is hop:
+        kept = known.lines
+    else:
+        kept = [name not in hop and not name.startswith(b"x-clew-") for name in shape.lowered]
+        shape.decision = _Kept(hop, kept)
+    line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+    return b"".join((line, *compress(response.lines, kept), added))
+
+
+class _Kept(NamedTuple):
+    """Which lines of one shape go on."""
+
+    hop: frozenset[bytes]
+    lines: list[bool]

@@ -13,9 +13,12 @@ from clew.core.apis.port import Reading
 from clew.core.claim import Claim, Kind
 from clew.core.events import Dispatched, Settled, Usage
 from clew.core.keys import Caller
+from clew.core.plan import PlanWindow, plan_windows
 from clew.gateway.decision import Decision, Routed
+from clew.gateway.grants import NO_GRANT, Grant
 from clew.gateway.meter import Meter
-from clew.gateway.places import Place
+from clew.gateway.places import Place, Places, bound_by
+from clew.gateway.prompts import NO_PROMPTS, Held, Onlooker
 from clew.gateway.sessions import Resolved
 from clew.journal.writer import JournalWriter
 from clew.wire.heads import ResponseHead
@@ -30,6 +33,8 @@ ENDING_ERRORS: Final = {
     EndingKind.TRUNCATED: "upstream_protocol",
     EndingKind.STALLED: "upstream_timeout",
 }
+BROKEN_OFF: Final = frozenset({"upstream_protocol"})
+"""Errors after which the worker is asked at once whether it still lives."""
 HINT_BYTES: Final = 4096
 """How much of a buffered body is searched for the model's name."""
 
@@ -50,7 +55,11 @@ class Attempt:
         "api",
         "claim",
         "flags",
+        "grant",
+        "has_been_sent",
         "head_us",
+        "held",
+        "hides_usage",
         "intent",
         "is_settled",
         "overhead_us",
@@ -72,17 +81,25 @@ class Attempt:
         routed: Routed,
         place: Place,
         model: str,
+        grant: Grant = NO_GRANT,
     ) -> None:
         self.request = request
+        self.grant = grant
         self.claim = claim
         self.session = session
         api = decision.api
         self.api = api
         self.routed = routed
         self.is_settled = False
+        self.has_been_sent = False
+        """The whole request was written, and the client left before the response's head."""
+        self.hides_usage = False
+        """The stream was asked for usage that its client did not ask for."""
         self.place = place
         self.flags: list[str] = []
         self.head_us: int | None = None
+        self.held: Held | None = None
+        """Its body, while `Prompts` may want it."""
         self.overhead_us = clock_us() - request.received_us
         known = session.known
         route = routed.route
@@ -108,22 +125,24 @@ class Attempt:
             model=model,
             request_bytes=head.framing.length or request.request_bytes,
             billing=routed.billing,
-            flags=claim.flags + session.flags,
+            flags=claim.flags + session.flags + grant.flags,
             parent=known.parent if known else None,
             root=known.root if known else None,
             source=session.source,
             forked_from=session.forked_from,
             reason=session.reason,
             evidence=session.evidence,
+            grant=grant.id,
+            binding=place.binding,
+            epoch=place.epoch,
+            placed_by=place.placed_by,
+            bound=bound_by(place),
         )
 
     @contextmanager
-    def running(self, journal: JournalWriter) -> Iterator[None]:
+    def running(self, journal: JournalWriter, prompts: Onlooker = NO_PROMPTS) -> Iterator[None]:
         """Count the request among those its worker runs; settle it whatever happens."""
-        load = self.place.load
-        if load is not None:
-            load.in_flight += 1
-            load.placed += 1
+        self._count_in()
         try:
             yield
         except BaseException:
@@ -131,8 +150,43 @@ class Attempt:
                 journal.settle(self.outcome(Reading(), status=0, error="internal"))
             raise
         finally:
-            if load is not None:
-                load.in_flight -= 1
+            self._count_out()
+            if self.held is not None:
+                prompts.drop(self.held)
+
+    def _count_in(self) -> None:
+        place = self.place
+        if place.load is not None:
+            place.load.in_flight += 1
+            place.load.placed += 1
+        if place.binder is not None and place.held is not None:
+            place.binder.begin(place.held)
+
+    def _count_out(self) -> None:
+        place = self.place
+        if place.load is not None:
+            place.load.in_flight -= 1
+        if place.binder is not None and place.held is not None:
+            place.binder.done(place.held)
+
+    def go_elsewhere(self, places: Places) -> bool:
+        """Its worker could not be reached and nothing was sent: be placed on another one.
+
+        Choosing and counting are one step. False where there is no other.
+        """
+        place = places.instead(self.place, self.routed.route, self.intent.request_id)
+        if place is None:
+            return False
+        self._count_out()
+        self.place = place
+        self._count_in()
+        return True
+
+    def answered(self) -> None:
+        """The upstream's response began: its worker lives."""
+        place = self.place
+        if place.fleet is not None:
+            place.fleet.note_answered(place.worker)
 
     def outcome_of(self, response: ResponseHead, ending: Ending, meter: Meter) -> Settled:
         """The outcome of an attempt that got a response, however that ended."""
@@ -155,9 +209,10 @@ class Attempt:
             error=error,
             response_bytes=ending.response_bytes,
             ttft_us=meter.ttft_us,
-            client_disconnected=ending.kind is EndingKind.CLIENT_GONE,
+            client_disconnected=ending.kind is EndingKind.CLIENT_GONE or self.has_been_sent,
             is_complete=is_complete,
             transport="sse" if meter.is_stream else "http",
+            plan=self._plan(response),
         )
 
     def outcome(
@@ -171,14 +226,20 @@ class Attempt:
         client_disconnected: bool = False,
         is_complete: bool = False,
         transport: str = "",
+        plan: tuple[PlanWindow, ...] = (),
     ) -> Settled:
         """The outcome as read now; an answer without usage is estimated and says so."""
         self.is_settled = True
         error = error or reading.error
+        place = self.place
+        if error in BROKEN_OFF and place.fleet is not None:
+            place.fleet.note_broken_off(place.worker)
         usage, is_estimated = reading.usage, reading.is_usage_estimated
         if usage is None and self._is_metered(status, error, reading):
             usage = self._estimate(reading)
             is_estimated = True
+        elif usage is None and client_disconnected and not status and self.api is not None:
+            usage = Usage()  # the request never left whole: there was nothing to answer
         received_us = self.request.received_us
         ended_us = clock_us()
         return Settled(
@@ -201,11 +262,23 @@ class Attempt:
             flags=tuple(self.flags) + reading.flags,
             transport=transport,
             request_bytes=self.request.request_bytes,
+            plan=plan,
+            worker=place.worker if place.left else "",
         )
+
+    def _plan(self, response: ResponseHead) -> tuple[PlanWindow, ...]:
+        if self.intent.billing != "subscription":
+            return ()
+        return plan_windows(response.headers, time.time_ns())
 
     def _is_metered(self, status: int, error: str, reading: Reading) -> bool:
         """Whether this attempt costs tokens although nobody said how many."""
-        if self.api is None or self.claim.kind is Kind.COUNT_TOKENS or not 200 <= status < 300:
+        if self.api is None or self.claim.kind is Kind.COUNT_TOKENS:
+            return False
+        if not status and not error:
+            # The client left before the head: its prompt was read, or nothing was.
+            return self.has_been_sent
+        if not 200 <= status < 300:
             return False
         return not error or reading.output_chars > 0
 

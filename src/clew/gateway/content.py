@@ -41,6 +41,14 @@ async def resolve_by_content(
     return found, body
 
 
+def leave_turn(parts: Parts, decision: Decision, *, claim: Claim, session: Resolved) -> None:
+    """The request goes nowhere: the turn it would have taken may be taken by another one."""
+    api, known = decision.api, session.known
+    if api is not None and known is not None and session.is_weighed:
+        claim = session.claim_of(claim)
+        parts.background.start(parts.sessions.tell(known.principal, claim, api.name, session, None))
+
+
 async def show_reply(parts: Parts, attempt: Attempt, meter: Meter) -> None:
     """Have the relayed reply's blocks kept; a durable session does not wait for it."""
     api = attempt.api

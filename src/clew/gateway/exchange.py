@@ -15,13 +15,17 @@ from clew.core.errors import ClewError
 from clew.core.identity import identify_with_body
 from clew.core.routing import without_name
 from clew.core.translate import NOBODY, Outgoing
-from clew.gateway.admit import admit, note_close
-from clew.gateway.answers import error_answer, identity_fields, response_head
+from clew.gateway.admit import admit, ask_leave, give_back, is_tunnelled, note_close
+from clew.gateway.answers import binding_fields, error_answer, identity_fields, response_head
+from clew.gateway.asking import ask_for_usage
 from clew.gateway.attempt import Attempt, model_hint
 from clew.gateway.content import release_node, resolve_by_content, show_reply
 from clew.gateway.decision import Decision, decide, route_to
+from clew.gateway.draining import DRAIN_S, finish_unseen
+from clew.gateway.grants import NO_GRANT, Asked
 from clew.gateway.meter import NOTHING_READ, Meter
 from clew.gateway.parts import Parts
+from clew.gateway.placing import ask_for_place
 from clew.gateway.sessions import UNATTRIBUTED, Resolved
 from clew.wire.heads import FramingKind, RequestHead, ResponseHead, WireError
 from clew.wire.listener import ClientGone, ServerRequest
@@ -32,8 +36,6 @@ from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 600.0
-"""How long ``metering.on_disconnect="drain"`` reads on for a client that has gone."""
 SWITCHING_PROTOCOLS = 101
 UPGRADE_FIELDS = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
@@ -68,7 +70,7 @@ class Exchange:
         caller = parts.gate.admit(head)
         if await parts.local.answer(request, head.target.partition(b"?")[0], caller.principal):
             return
-        if head.upgrade and parts.config.websocket.mode == "refuse":
+        if head.upgrade and not is_tunnelled(parts, caller):
             raise ClewError("websocket_unsupported")
         decision = decide(parts, head)
         claim, body, model = await _identify(parts, request, decision)
@@ -77,9 +79,23 @@ class Exchange:
             session, body = await resolve_by_content(
                 parts, request, decision, principal=caller.principal, claim=claim, body=body
             )
-        routed = decision.routed or route_to(parts, head, model)
+        routed = decision.routed or route_to(parts, head, decision.api, model)
         session = admit(parts, session, routed.route)
-        place = parts.places.choose(routed.route, request_id)
+        place = parts.places.choose(routed.route, request_id, session.known)
+        if place is None:
+            place, body = await ask_for_place(
+                parts,
+                request,
+                decision,
+                claim=claim,
+                session=session,
+                route=routed.route,
+                body=body,
+            )
+        grant = NO_GRANT
+        if parts.admissions is not None:
+            asked = Asked(request, request_id, caller, claim, session, decision, routed)
+            grant, body, model = await ask_leave(parts, asked, body, model)
         attempt = Attempt(
             request=request,
             request_id=request_id,
@@ -90,9 +106,16 @@ class Exchange:
             routed=routed,
             place=place,
             model=model,
+            grant=grant,
         )
-        parts.journal.dispatch(attempt.intent)
-        with attempt.running(parts.journal):
+        try:
+            parts.journal.dispatch(attempt.intent)
+        except ClewError:
+            give_back(parts, grant)
+            raise
+        with attempt.running(parts.journal, parts.prompts):
+            if grant.id:
+                grant.check()
             await _relay(parts, attempt, body)
 
     async def _refuse(self, request: ServerRequest, error: ClewError, request_id: str) -> None:
@@ -118,10 +141,11 @@ async def _identify(
         return claim, None, ""
     is_wanted = not claim.names_durable_thread
     if not is_wanted and decision.routed is not None:
-        return claim, None, model_hint(request.body_prefix)
+        return claim, None, decision.model or model_hint(request.body_prefix)
     body = await request.read_body(parts.identity_body_bytes)
     if body is None:
-        return claim.flagged("body_not_read"), None, model_hint(request.body_prefix)
+        model = decision.model or model_hint(request.body_prefix)
+        return claim.flagged("body_not_read"), None, model
     if is_wanted:
         headers = request.head.headers
         claim = identify_with_body(claim, headers, decision.path, body, parts.clients)
@@ -141,17 +165,24 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     """Relay ⇄ upstream → meter → journal: from the intent to the released closing span."""
     request = attempt.request
     try:
+        parts.prompts.watch(attempt, body)
         upstream, response = await _send(parts, attempt, body)
     except (ClientGone, UpstreamFault, WireError) as fault:
         await _settle_without_response(parts, attempt, fault)
         return
     attempt.head_us = upstream.head_us
+    attempt.answered()
     if response.status == SWITCHING_PROTOCOLS:
         await _tunnel(parts, attempt, upstream, response)
         return
-    meter = Meter(attempt.api, response, keeps=attempt.session.is_weighed)
+    hides = attempt.hides_usage
+    meter = Meter(attempt.api, response, keeps=attempt.session.is_weighed, hides=hides)
     added = identity_fields(attempt.session, attempt.intent.request_id)
-    ending = await upstream.relay(request, response_head(response, added), meter.feed)
+    if attempt.place.binding:
+        added += binding_fields(attempt.place)
+    if attempt.grant.left:
+        added += attempt.grant.lines(response)
+    ending = await upstream.relay(request, response_head(response, added), meter.feed, meter.edit)
     if ending.kind is EndingKind.CLIENT_GONE and parts.config.metering.on_disconnect == "drain":
         await drain_upstream(upstream, ending, meter.feed, DRAIN_S)
     if response.status < 400 and ending.response_bytes:
@@ -168,19 +199,31 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
         await ending.release()
     else:
         _end_early(parts, attempt, ending, meter)
+    parts.prompts.show(attempt, outcome)
 
 
 async def _send(
     parts: Parts, attempt: Attempt, body: bytes | None
 ) -> tuple[UpstreamConnection, ResponseHead]:
     """Open, write, and wait for the response's head; a dead pooled connection is replaced."""
+    if attempt.routed.asks_usage:
+        body = await ask_for_usage(parts, attempt, body)
     head = _upstream_head(attempt, body)
     while True:
         origin = attempt.place.origin
-        upstream = parts.pool.take(origin) or await parts.pool.open(origin)
+        try:
+            upstream = parts.pool.take(origin) or await parts.pool.open(origin)
+        except UpstreamFault:
+            if not attempt.go_elsewhere(parts.places):
+                raise
+            head = _upstream_head(attempt, body)
+            continue
         attempt.overhead_us = clock_us() - attempt.request.received_us
         try:
             return upstream, await upstream.send(head, attempt.request, body, parts.timeouts)
+        except ClientGone:
+            await finish_unseen(parts, attempt, upstream)
+            raise
         except UpstreamFault as fault:
             if fault.sent or not upstream.was_used:
                 raise
@@ -195,6 +238,8 @@ def _upstream_head(attempt: Attempt, body: bytes | None) -> bytes:
         attempt.routed.fields,
         *place.policy.additions(_outgoing(attempt)),
     ]
+    if place.epoch:
+        lines.append(b"x-clew-epoch: %d\r\n" % place.epoch)
     if head.framing.kind is FramingKind.CHUNKED and body is None:
         lines.append(b"transfer-encoding: chunked\r\n")
     elif head.framing.kind is not FramingKind.NONE:
@@ -239,9 +284,10 @@ async def _settle_without_response(
     """The upstream gave no head: settle, then tell the client (where there is one)."""
     release_node(parts, attempt)
     if isinstance(fault, ClientGone):
-        parts.journal.settle(
-            attempt.outcome(NOTHING_READ, status=0, error="", client_disconnected=True)
-        )
+        if not attempt.is_settled:
+            parts.journal.settle(
+                attempt.outcome(NOTHING_READ, status=0, error="", client_disconnected=True)
+            )
         raise fault
     error = ClewError(fault.code, fault.detail and f"{fault.code}: {fault.detail}")
     parts.counters.upstream_errors_total += 1

@@ -1,15 +1,19 @@
 """Reads a response as it passes: usage, terminator and the time of the first token.
 
-The tap sees a decoded copy; the client's bytes are never changed.
+The tap sees a decoded copy; the client's bytes are changed in one case only: a chunk that names the
+usage because Clew asked for it (`gateway.asking`) is taken out again.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from clew.core.apis.decoded import tap_over
+from clew.core.apis.hiding import UsageHider
 from clew.core.apis.port import Api, Reading, Tap
-from clew.wire.heads import ResponseHead
+from clew.wire.heads import FramingKind, ResponseHead
 from clew.wire.request import clock_us
 
 NOTHING_READ = Reading()
@@ -47,18 +51,29 @@ class Keeping:
 class Meter:
     """The tap of one response, or none where nothing can be read."""
 
-    __slots__ = ("_kept", "_tap", "feed", "flags", "is_compressed", "is_stream", "ttft_us")
+    __slots__ = ("_kept", "_tap", "edit", "feed", "flags", "is_compressed", "is_stream", "ttft_us")
 
-    def __init__(self, api: Api | None, response: ResponseHead, *, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        api: Api | None,
+        response: ResponseHead,
+        *,
+        keeps: bool = False,
+        hides: bool = False,
+    ) -> None:
         content_type = response.get(b"content-type") or b""
         encoding = (response.get(b"content-encoding") or b"").lower()
         self.is_stream = content_type.startswith(b"text/event-stream")
         self.is_compressed = encoding not in (b"", b"identity")
         self.ttft_us: int | None = None
         self.flags: tuple[str, ...] = ()
+        self.edit: UsageHider | None = None
+        """What takes the chunk out that the client did not ask for."""
         self._kept: Keeping | None = None
         self._tap = self._tap_for(api, encoding, keeps=keeps)
         self.feed = None if self._tap is None else self._feed_until_output
+        if hides and self.is_stream:
+            self._hide(response)
 
     @property
     def is_read(self) -> bool:
@@ -67,7 +82,11 @@ class Meter:
 
     def finish(self) -> Reading:
         """What the response said of itself; called once."""
-        return self._tap.finish() if self._tap is not None else NOTHING_READ
+        reading = self._tap.finish() if self._tap is not None else NOTHING_READ
+        usage = self.edit.usage if self.edit is not None else None
+        if usage is None:
+            return reading
+        return msgspec.structs.replace(reading, usage=usage, is_usage_estimated=False)
 
     @property
     def payload(self) -> bytes:
@@ -86,6 +105,13 @@ class Meter:
         if decoded is None:
             self.flags = ("encoding_unknown",)
         return decoded
+
+    def _hide(self, response: ResponseHead) -> None:
+        """Take the chunk out where bytes may be taken out: not of a coding, nor of a length."""
+        if self.is_compressed or response.framing.kind is FramingKind.LENGTH:
+            self.flags += ("usage_shown",)
+        else:
+            self.edit = UsageHider()
 
     def _feed_until_output(self, payload: bytes) -> int:
         assert self._tap is not None

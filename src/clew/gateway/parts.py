@@ -12,9 +12,12 @@ from clew.core.clients import ClientTable
 from clew.core.lineage.blocks import Digester
 from clew.core.routing import RouteTable
 from clew.gateway.background import Background
+from clew.gateway.bindings import Bindings
 from clew.gateway.gate import Gate
+from clew.gateway.grants import Admissions
 from clew.gateway.local import LocalRoutes
 from clew.gateway.places import Places
+from clew.gateway.prompts import NO_PROMPTS, Onlooker
 from clew.gateway.sessions import Sessions
 from clew.gateway.stats import Counters
 from clew.journal.writer import JournalWriter
@@ -52,6 +55,11 @@ class Parts:
     counters: Counters
     digester: Digester
     background: Background
+    bindings: Bindings
+    admissions: Admissions | None = None
+    """None where nothing is limited: no call asks the keeper then."""
+    prompts: Onlooker = NO_PROMPTS
+    """Looks at nothing unless ``metering.cache_breaks`` wants to know why caches broke."""
     identity_body_bytes: int = 4 * 1024 * 1024
     """Bodies up to this are read where the headers name no session; larger ones are flagged."""
     new_request_id: RequestIds = field(default_factory=RequestIds)

@@ -1,22 +1,44 @@
 """Where a routed request really goes: the upstream's own url, or one of its workers.
 
 Compiled once from the configuration: the header policy of each upstream (with its own credential,
-read from the environment or a file) and the loads of its workers.
+read from the environment or a file). The workers and what is known of them are the fleet's.
+
+With affinity a session that is known to hold a worker goes there, decided without waiting; who has
+to ask for one does so in `gateway.placing`. Without it nothing of the session is seen here.
+
+A request that is bound to no worker goes to another one when the first cannot be reached: nothing
+of it was sent. A bound one does not: its worker holds what it continues.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
 from clew.config.schema import Config, Upstream
+from clew.core.affinity import Word
+from clew.core.affinity_prefix import PREFIX, Placer, Prefix
 from clew.core.errors import ClewError
-from clew.core.placement import POLICIES, Load
-from clew.core.routing import Route, RouteTable, compose_target, split_url
+from clew.core.events import Bound
+from clew.core.placement import POLICIES, Load, least_loaded
+from clew.core.routing import Route, RouteTable, compose_target
 from clew.core.translate import HeaderPolicy
+from clew.fleet.binder import Binder
+from clew.fleet.binder_parts import Held
+from clew.fleet.worker import Worker
+from clew.fleet.workers import Fleet
+from clew.gateway.bindings import Row
+from clew.keeper.protocol import Known
 from clew.wire.upstream import Origin
+
+NO_ROWS: Final[Mapping[str, Row]] = MappingProxyType({})
+"""No upstream has affinity."""
+MAX_TRIES: Final = 3
+"""Workers that one request is tried at: each may cost ``upstreams.connect_s``."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -30,21 +52,44 @@ class Place(msgspec.Struct, frozen=True):
     worker: str = ""
     load: Load | None = None
     """The worker's load, counted up while the request runs."""
+    fleet: Fleet | None = None
+    """Whom to tell what became of the request; None where the upstream is one url."""
+    placed_by: str = ""
+    """Why this worker, in a stable name; empty where there is no choice."""
+    held: Held | None = None
+    """What the session holds here; None without affinity, and for requests of no session."""
+    binder: Binder | None = None
+    """Who counts the request while it runs; only with ``held``."""
+    binding: str = ""
+    """``x-clew-binding``; empty without affinity."""
+    left: tuple[str, ...] = ()
+    """Workers that the request was meant for before, and could not reach."""
+
+    @property
+    def epoch(self) -> int:
+        """Of what is held; 0: no other worker would be wrong."""
+        return self.held.epoch if self.held is not None else 0
 
 
-class Worker(msgspec.Struct, frozen=True):
-    """One worker of an engine, compiled from its url."""
-
-    load: Load
-    origin: Origin
-    host: bytes
-    base_path: bytes
+def bound_by(place: Place) -> tuple[Bound, ...]:
+    """What the record says of the session's binding."""
+    held = place.held
+    if held is None or not held.epoch:
+        return ()
+    return (Bound("", held.worker, held.epoch, held.word.value, held.reason),)
 
 
 class Places:
     """Every upstream of one configuration. Raises ValueError on an unusable one."""
 
-    def __init__(self, config: Config, routes: RouteTable, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        routes: RouteTable,
+        environment: Mapping[str, str],
+        fleets: Mapping[str, Fleet],
+        rows: Mapping[str, Row] = NO_ROWS,
+    ) -> None:
         self._policies = {
             item.upstream.name: HeaderPolicy(
                 item.vendor,
@@ -54,36 +99,115 @@ class Places:
             )
             for item in routes.destinations
         }
-        self._fleets = {
-            upstream.name: [_worker(url) for url in upstream.workers]
+        names = {upstream.name for upstream in config.upstream}
+        self._fleets = {name: fleet for name, fleet in fleets.items() if name in names}
+        self._binders = {name: row.binder for name, row in rows.items()}
+        self._placers = {
+            upstream.name: Placer(PREFIX)
             for upstream in config.upstream
-            if upstream.workers
+            if upstream.affinity.place == PREFIX
         }
 
     def policy(self, route: Route) -> HeaderPolicy:
         """What the route's upstream gets of a request's headers."""
         return self._policies[route.name]
 
-    def choose(self, route: Route, request_id: str) -> Place:
-        """The place for a request. Identity is passive: nothing of the session is seen here."""
-        policy = self._policies[route.name]
+    def choose(self, route: Route, request_id: str, known: Known | None = None) -> Place | None:
+        """The place for a request of a session (None: of none); None: it has to be asked for.
+
+        Raises ClewError ``no_worker``.
+        """
         fleet = self._fleets.get(route.name)
         if fleet is None:
             if not route.host:
                 raise ClewError("no_worker")
             origin = Origin(route.scheme, route.host, route.port)
-            return Place(origin, route.authority, route.target, policy)
-        place = POLICIES[route.upstream.affinity.place]
-        load = place([worker.load for worker in fleet], request_id)
-        worker = next(worker for worker in fleet if worker.load is load)
+            return Place(origin, route.authority, route.target, self._policies[route.name])
+        binder = self._binders.get(route.name) if self._binders else None
+        if binder is not None and known is not None:
+            held = binder.known(known.principal, known.session_id)
+            return None if held is None else self.held(route, held)
+        if self._placers and route.name in self._placers:
+            return None
+        return self._placed(fleet, route, request_id, ())
+
+    def binder(self, route: Route) -> Binder | None:
+        """Who binds the sessions of the route's upstream; None without affinity."""
+        return self._binders.get(route.name)
+
+    def held(self, route: Route, held: Held) -> Place:
+        """The place that a session holds. Raises ClewError ``no_worker``."""
+        fleet = self._fleets[route.name]
+        worker = fleet.worker(held.worker)
+        if worker is None:
+            raise ClewError("no_worker")
+        binder = self._binders[route.name]
+        return self._at(
+            route, fleet, worker, held=held, binder=binder, binding=held.word.value, by=held.reason
+        )
+
+    def by_prefix(self, route: Route, prefix: Prefix) -> Place:
+        """The place whose cache has most of a prompt. Raises ClewError ``no_worker``."""
+        fleet, placer = self._fleets[route.name], self._placers[route.name]
+        worker = fleet.place(lambda loads, text: placer.choose(loads, text, prefix), "")
+        placer.note(prefix, worker.url)
+        return self._at(route, fleet, worker, by=PREFIX, binding=self._loose(route))
+
+    def _at(
+        self,
+        route: Route,
+        fleet: Fleet,
+        worker: Worker,
+        *,
+        by: str,
+        binding: str = "",
+        held: Held | None = None,
+        binder: Binder | None = None,
+        left: tuple[str, ...] = (),
+    ) -> Place:
         target = compose_target(worker.base_path, route.path, route.vendor)
-        return Place(worker.origin, worker.host, target, policy, load.url, load)
+        return Place(
+            worker.origin,
+            worker.host,
+            target,
+            self._policies[route.name],
+            worker.url,
+            worker.load,
+            fleet,
+            by,
+            held,
+            binder,
+            binding,
+            left,
+        )
 
+    def _loose(self, route: Route) -> str:
+        """What a request of no session is to an upstream with affinity."""
+        return Word.UNBOUND.value if route.name in self._binders else ""
 
-def _worker(url: str) -> Worker:
-    scheme, host, port, base_path = split_url(url)
-    origin = Origin(scheme, host, port)
-    return Worker(Load(url), origin, origin.authority.encode(), base_path)
+    def instead(self, place: Place, route: Route, request_id: str) -> Place | None:
+        """Another place for a request of which nothing was sent; None where there is none.
+
+        The worker that could not be reached is suspect from here on, whatever becomes of this
+        request.
+        """
+        fleet = place.fleet
+        if fleet is None:
+            return None
+        fleet.note_connect_failed(place.worker)
+        left = (*place.left, place.worker)
+        if place.epoch or len(left) >= MAX_TRIES:
+            return None
+        try:
+            return self._placed(fleet, route, request_id, left)
+        except ClewError:
+            return None
+
+    def _placed(self, fleet: Fleet, route: Route, request_id: str, left: tuple[str, ...]) -> Place:
+        name = route.upstream.affinity.place
+        policy = POLICIES.get(name, least_loaded)
+        worker = fleet.place(policy, request_id, left)
+        return self._at(route, fleet, worker, by=name, binding=self._loose(route), left=left)
 
 
 def _credential(upstream: Upstream, environment: Mapping[str, str]) -> str:

@@ -16,15 +16,22 @@ from clew.config.schema import Config
 from clew.core.clients import ClientTable
 from clew.core.lineage.blocks import Digester
 from clew.core.routing import RouteTable
+from clew.fleet.claims.opening import open_claims
+from clew.fleet.fleets import Fleets, Plan
+from clew.fleet.notes import claims_note
+from clew.fleet.report import report_path, write_report
 from clew.gateway.answers import refuse_malformed
 from clew.gateway.background import Background
+from clew.gateway.bindings import Bindings, Row
 from clew.gateway.exchange import Exchange
 from clew.gateway.gate import Gate
+from clew.gateway.grants import Admissions
 from clew.gateway.keyring import Keyring
 from clew.gateway.local import LocalRoutes
 from clew.gateway.own_session import OwnSession
 from clew.gateway.parts import Parts, RequestIds
 from clew.gateway.places import Places
+from clew.gateway.prompts import NO_PROMPTS, Prompts
 from clew.gateway.sessions import Sessions
 from clew.gateway.stats import Counters, write_stats
 from clew.journal.writer import JournalWriter
@@ -40,8 +47,13 @@ log = logging.getLogger(__name__)
 
 STATS_EVERY_S = 1.0
 BACKGROUND_S = 1.0
+FLEETS_PATIENCE_S = 2.0
+"""How long the start waits until every list of workers was heard; then ``no_worker`` says it."""
 KEYS_PATIENCE_S = 5.0
-"""How long the start waits for the keys; connections queue meanwhile, later ones get 503."""
+"""How long the start waits for the keys, and for the keeper where it admits calls.
+
+Connections queue meanwhile, later ones get 503.
+"""
 USED_EVERY_S = 60.0
 """How often the keeper is told which keys were used: coarse, so that it costs nothing."""
 GC_THRESHOLDS = (50_000, 50, 100)
@@ -76,9 +88,17 @@ class GatewayProcess:
         )
         self._background = Background()
         self._digester = Digester(launch.secret)
+        self._prompts = Prompts(loop, self._digester, self._link.tell_prompt)
         self._counters = Counters()
         self._request_ids = RequestIds()
-        self._exchange = Exchange(self._build(launch.config))
+        self._fleets = Fleets(self._timers, os.environ)
+        self._report_path = report_path(launch.data / "run", launch.index)
+        claims = open_claims(launch.config.claims, launch.data, launch.instance)
+        self._bindings = Bindings(claims, self._background, sweeps=launch.index == 0)
+        plan = self._fleets.plan(launch.config)
+        rows = self._bindings.plan(launch.config, plan.fleets)
+        self._exchange = Exchange(self._build(launch.config, plan, rows))
+        self._first_plan = plan, rows
         self._listener = Listener(
             self._exchange,
             lambda fault: refuse_malformed(fault, self._request_ids()),
@@ -92,9 +112,19 @@ class GatewayProcess:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         watch_parent(loop, self._parent_gone, self._apply)
         self._timers.start()
+        self._prompts.start()
         self._link.start()
         if self._launch.config.auth.mode == "keys":
             await self._keyring.wait_heard(KEYS_PATIENCE_S)
+        if self._exchange.parts.admissions is not None:
+            await self._link.wait_caught_up(KEYS_PATIENCE_S)
+        plan, rows = self._first_plan
+        self._fleets.apply(plan)
+        self._bindings.apply(rows, self._launch.config)
+        if note := claims_note(self._launch.config):
+            log.info("claims: %s", note)
+        await self._fleets.wait_heard(FLEETS_PATIENCE_S)
+        await self._bindings.start()
         await self._listener.start(socket.socket(fileno=self._launch.listen_fds[0]))
         stats = asyncio.create_task(self._write_stats())
         gc.collect()
@@ -115,18 +145,24 @@ class GatewayProcess:
         self._listener.close()
         await asyncio.sleep(0)  # what was cut settles in this turn
         await self._background.drain(BACKGROUND_S)
+        await self._bindings.leave()
+        await self._fleets.close()
+        self._prompts.close()
         await self._pool.close()
         await self._link.close()
         self._journal.close()
 
-    def _build(self, config: Config) -> Parts:
+    def _build(self, config: Config, plan: Plan, rows: dict[str, Row]) -> Parts:
         routes = RouteTable(config.upstream)
+        is_limited = bool(config.limit or config.budget)
+        incarnation = self._journal.incarnation
         return Parts(
             config=config,
+            admissions=Admissions(self._link, incarnation, config) if is_limited else None,
             gate=Gate(config, self._keyring, self._launch.secret),
             clients=ClientTable(config.sessions.client),
             routes=routes,
-            places=Places(config, routes, os.environ),
+            places=Places(config, routes, os.environ, plan.fleets, rows),
             timeouts=Timeouts(config.upstreams.first_byte_s, config.upstreams.stream_idle_s),
             local=LocalRoutes(self._unready_reason, self._own_session(config)),
             sessions=self._sessions,
@@ -135,19 +171,28 @@ class GatewayProcess:
             counters=self._counters,
             digester=self._digester,
             background=self._background,
+            bindings=self._bindings,
+            prompts=self._prompts if config.metering.cache_breaks else NO_PROMPTS,
             new_request_id=self._request_ids,
         )
 
     def _apply(self, launch: Launch) -> None:
         """A reloaded configuration: requests that run keep the parts they began with."""
         try:
-            self._exchange.parts = self._build(launch.config)
+            if launch.config.claims != self._launch.config.claims:
+                raise ValueError("[claims] changes with a restart only")  # noqa: TRY301  one reason of several
+            plan = self._fleets.plan(launch.config)
+            rows = self._bindings.plan(launch.config, plan.fleets)
+            self._exchange.parts = self._build(launch.config, plan, rows)
+            self._fleets.apply(plan)
+            self._bindings.apply(rows, launch.config)
             self._sessions.resume = launch.config.sessions.resume
         except (ValueError, OSError):
             log.exception("configuration kept as it was")
 
     def _learn(self, known: Known) -> None:
-        self._sessions.learn(known)
+        if self._sessions.learn(known):
+            self._bindings.close_session(known.principal, known.session_id)
 
     def _own_session(self, config: Config) -> OwnSession:
         sessions = config.sessions
@@ -170,6 +215,7 @@ class GatewayProcess:
     async def _write_stats(self) -> None:
         while True:
             self._put_stats(self._unready_reason())
+            self._bindings.tend(time.time())
             self._report_used()
             await asyncio.sleep(STATS_EVERY_S)
 
@@ -190,6 +236,8 @@ class GatewayProcess:
         counters.keeper_away_total = self._sessions.keeper_away
         try:
             write_stats(self._stats_path, counters, reason=reason)
+            if self._fleets.is_any or self._report_path.exists():
+                write_report(self._report_path, self._fleets.report(), time.time_ns())
         except OSError as error:
             log.warning("stats not written: %s", error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Final
 
 import msgspec
@@ -17,8 +18,9 @@ from clew.core.claim import Alias, Claim, Kind, Principal, Scope, SessionKey
 from clew.core.lineage.blocks import Conversation, Reply
 from clew.core.resolve_content import LINEAGE
 from clew.core.session import derive_key, format_key
+from clew.gateway.unshown import Unshown
 from clew.keeper.link import KeeperAway, KeeperLink
-from clew.keeper.protocol import Known, Told
+from clew.keeper.protocol import Known, Lost, Told
 
 GENERATION_ALIASES: Final = 20_000
 """Aliases a cache generation holds; two generations bound the cache at about 30 MiB."""
@@ -30,6 +32,8 @@ TELL_S: Final = 1.0
 
 MAX_CLOSED: Final = 10_000
 """Sessions closed here that the keeper has not confirmed: far more than while it restarts."""
+
+LOST_CODES: Final = frozenset({"session_worker_lost", "session_claim_expired"})
 
 AliasKey = tuple[Principal, str, str]
 
@@ -79,17 +83,32 @@ class Sessions:
         """Sessions opened while the keeper was away; believed only for as long as it is."""
         self._closed: dict[SessionKey, None] = {}
         self._asking: dict[AliasKey, asyncio.Future[Resolved]] = {}
+        self._unshown = Unshown()
         self.asks = 0
         self.keeper_away = 0
 
-    def learn(self, known: Known) -> None:
-        """Take in what the keeper says of a session; a later word replaces an earlier one."""
+    def learn(self, known: Known) -> bool:
+        """Take in what the keeper says of a session; a later word replaces an earlier one.
+
+        True: it is closed now, and was open as far as this gateway knew.
+        """
+        is_news = known.is_closed and any(
+            (before := self._peek((known.principal, family, value))) is not None
+            and not before.is_closed
+            for family, value in known.aliases
+        )
         if known.is_closed or known.gone:
             self._closed.pop(known.key, None)
         for family, value in known.gone:
             self._drop((known.principal, family, value), known.key)
         for family, value in known.aliases:
             self._keep((known.principal, family, value), known)
+        return is_news
+
+    def note_lost(self, known: Known, upstream: str, code: str) -> None:
+        """A session was refused with this code; said where it lost its worker or claim."""
+        if code in LOST_CODES:
+            self._link.tell_lost(Lost(known.key, upstream, code, time.time_ns()))
 
     def close(self, key: SessionKey) -> None:
         """An exchange that ended here closed this session: known at once, and told by the journal.
@@ -112,7 +131,10 @@ class Sessions:
         """
         if self.resume != "off" and not claim.names_durable_thread:
             return None
-        return self._known(principal, claim)
+        found = self._known(principal, claim)
+        if self._unshown and found is not None and self._unshown.wants(found.known, claim):
+            return None
+        return found
 
     def _known(self, principal: Principal, claim: Claim) -> Resolved | None:
         alias = claim.session
@@ -147,12 +169,12 @@ class Sessions:
         if alias is None or not claim.names_durable_thread:
             return await self._ask(principal, claim, at_ns, api, conversation)
         key = (principal, alias.family, alias.value)
-        running = self._asking.get(key)
-        if running is not None:
+        while (running := self._asking.get(key)) is not None:
             first = await asyncio.shield(running)
             # The first request opened the session; by then it exists.
             again = self.find(principal, claim)
-            return again or msgspec.structs.replace(first, is_weighed=False)
+            if again is not None or not self._unshown.wants(first.known, claim):
+                return again or msgspec.structs.replace(first, is_weighed=False)
         future = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
             answer = await self._ask(principal, claim, at_ns, api, conversation)
@@ -195,6 +217,7 @@ class Sessions:
         if answer.known is None:
             return Resolved(None, "unattributed", "", answer.flags)
         self.learn(answer.known)
+        self._unshown.note(claim, answer, is_weighed=conversation is not None)
         alias = claim.session
         if alias is not None and not answer.is_unnamed:
             self._keep((principal, alias.family, alias.value), answer.known)
@@ -279,6 +302,9 @@ class Sessions:
             if known is not None:
                 self._keep(key, known)
         return known
+
+    def _peek(self, key: AliasKey) -> Known | None:
+        return self._young.get(key) or self._old.get(key)
 
     def _drop(self, key: AliasKey, session: SessionKey) -> None:
         for generation in (self._young, self._old):

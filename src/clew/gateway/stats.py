@@ -23,6 +23,8 @@ class Counters(msgspec.Struct):
     journal_refusals_total: int = 0
     keeper_asks_total: int = 0
     keeper_away_total: int = 0
+    budget_refusals_total: int = 0
+    limit_refusals_total: int = 0
 
 
 def write_stats(path: Path, counters: Counters, *, reason: str) -> None:

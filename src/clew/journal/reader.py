@@ -80,7 +80,7 @@ def list_incarnations(directory: Path) -> list[Incarnation]:
     """Every incarnation with a segment in ``directory``, oldest first."""
     found: dict[tuple[int, str], list[int]] = {}
     try:
-        names = os.listdir(directory)  # noqa: PTH208  twenty times a second: names alone are needed
+        names = os.listdir(directory)  # noqa: PTH208  ten times a second: names alone are needed
     except FileNotFoundError:
         return []
     for name in names:

@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,11 @@ from clew.core.events import Usage
 from clew.core.money import cost
 from clew.core.prices import PriceTable, bundled_table
 from clew.core.session import derive_key
+from clew.keeper.admission import AdmissionDesk
+from clew.keeper.admission_rules import rules_of
+from clew.keeper.admission_settle import Settlement
+from clew.keeper.audit import AuditLog
+from clew.keeper.audit_files import AuditFiles
 from clew.keeper.ballast import Ballast
 from clew.keeper.commands import run_command
 from clew.keeper.feed import Feed
@@ -31,6 +38,7 @@ from clew.keeper.protocol import Known
 from clew.keeper.reach import Reach
 from clew.keeper.running import Load, Running
 from clew.keeper.server import KeeperServer
+from clew.keeper.witnesses import Witnesses
 from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
 from clew.store.changes import ChangeLog
 from clew.store.engine import checkpoint, describe, open_for_writing
@@ -40,10 +48,13 @@ from clew.store.postgresql import LOOK_UP_PATIENCE_S
 from clew.store.proof import OtherSecretError, check_secret
 from clew.store.reads_engine import open_for_reading
 from clew.store.retention import Pruned
-from clew.store.writer import StoreWriter
+from clew.store.writer import StoreWriter, Witness
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """The projector's thread gives the interpreter back this soon: a question waits no longer."""
+
+DERIVED_KEYS: Final = 8_192
+"""Keys kept beside the ids they derive from: sessions that are busy now, some 5 MiB."""
 
 RETRY_S: Final = 0.5
 REFUSED: Final = 2
@@ -108,12 +119,30 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     def on_pruned(pruned: list[Pruned]) -> None:
         loop.call_soon_threadsafe(server.retract, (), pruned)
 
-    projector = build_projector(launch, engine, log, on_pruned)
-    watch_parent(loop, leaving.set, lambda task: _reload(projector, server, task))
+    audit = AuditLog(
+        engine,
+        AuditFiles(launch.data / "audit"),
+        launch.instance,
+        retention_s=launch.config.sessions.retention,
+    )
+    audit.open()
+    settlement = Settlement(rules_of(launch.config))
+    projector = build_projector(
+        launch, engine, log, on_pruned, witness=Witnesses(audit, settlement), audit=audit
+    )
     running = Running(projector, _loader(engine), server.tell, ballast)
-    reach = Reach(server, running, engine, launch.secret, log=log)
+    reach = Reach(server, running, engine, launch.secret, log=log, audit=audit)
+    desk = _build_desk(launch, reach)
+
+    def on_settled() -> None:
+        loop.call_soon_threadsafe(desk.look)
+
+    settlement.on_settled = on_settled
+    parts = _Reloaded(projector, server, audit, settlement, desk)
+    watch_parent(loop, leaving.set, lambda task: _reload(parts, task))
     feed = Feed(reading, reach) if is_shared else None
     server.write_by(reach.write)
+    server.admit_by(desk)
     server.serve_commands(
         lambda command: run_command(reach, command), lambda used: keep_use(reach, used)
     )
@@ -124,12 +153,15 @@ async def _run(launch: Launch, engine: sa.Engine) -> None:
     running.start()
     await server.start(socket.socket(fileno=launch.listen_fds[0]), running)
     announce_ready()
+    desk.start()
     if feed is not None:
         feed.start()
     await leaving.wait()
+    await desk.close()
     if feed is not None:
         await feed.close()
     await running.finish()
+    audit.close()
     await server.close()
     reading.dispose()
 
@@ -139,15 +171,19 @@ def build_projector(
     engine: sa.Engine,
     log: ChangeLog,
     on_pruned: Callable[[list[Pruned]], None],
+    *,
+    witness: Witness | None = None,
+    audit: AuditLog | None = None,
 ) -> Projector:
     """The projector of this installation's journals."""
 
+    @lru_cache(maxsize=DERIVED_KEYS)
     def derive(principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(launch.secret, principal, alias.family, alias.value)
 
     return Projector(
         launch.journal_directory,
-        StoreWriter(engine, log),
+        StoreWriter(engine, log, witness),
         load_prices(launch),
         derive,
         retention_s=launch.config.journal.retention,
@@ -155,6 +191,7 @@ def build_projector(
         before_removal=lambda: checkpoint(engine),
         lifecycle=_lifecycle(launch),
         on_pruned=on_pruned,
+        after_pass=audit.attend if audit is not None else lambda: None,
     )
 
 
@@ -163,29 +200,60 @@ def _lifecycle(launch: Launch) -> Lifecycle:
     return Lifecycle(sessions.cascade_close, sessions.retention, sessions.idle_after)
 
 
-def load_prices(launch: Launch) -> Prices:
+def load_table(launch: Launch) -> PriceTable:
     """The bundled rates with the configuration's overrides. Raises OSError, ValueError."""
     overrides = launch.config.prices.file
-    table = PriceTable.from_bytes(
+    return PriceTable.from_bytes(
         bundled_table(), Path(overrides).read_bytes() if overrides else b""
     )
 
-    def price(vendor: str, model: str, usage: Usage) -> int | None:
-        rates = table.find(vendor, model)
+
+def load_prices(launch: Launch) -> Prices:
+    """What rows are priced by. Raises OSError, ValueError."""
+    table = load_table(launch)
+
+    def price(vendor: str, model: str, usage: Usage, at_ns: int) -> int | None:
+        rates = table.find(vendor, model, at_ns)
         return None if rates is None else cost(usage, rates)
 
     return Prices(price, table.version)
 
 
-def _reload(projector: Projector, server: KeeperServer, launch: Launch) -> None:
-    """New session rules, prices, retention; a price file that cannot be read changes nothing."""
-    server.configure(launch.config.sessions)
+def _build_desk(launch: Launch, reach: Reach) -> AdmissionDesk:
+    return AdmissionDesk(
+        reach,
+        launch.journal_directory,
+        rules_of(launch.config),
+        load_table(launch).find,
+        retention_s=launch.config.sessions.retention,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reloaded:
+    """What a new configuration reaches."""
+
+    projector: Projector
+    server: KeeperServer
+    audit: AuditLog
+    settlement: Settlement
+    desk: AdmissionDesk
+
+
+def _reload(parts: _Reloaded, launch: Launch) -> None:
+    """New rules, prices, retention; a price file that cannot be read leaves prices as they were."""
+    parts.server.configure(launch.config.sessions)
+    retention_s = parts.audit.retention_s = launch.config.sessions.retention
+    rules = rules_of(launch.config)
+    parts.settlement.configure(rules)
+    parts.desk.configure(rules, retention_s)
     try:
         prices = load_prices(launch)
+        parts.desk.find = load_table(launch).find
     except (OSError, ValueError) as error:
         _log.error("prices not reloaded: %s", error)
         return
-    projector.configure(prices, launch.config.journal.retention, _lifecycle(launch))
+    parts.projector.configure(prices, launch.config.journal.retention, _lifecycle(launch))
 
 
 def _loader(engine: sa.Engine) -> Load:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from clew.core.claim import Alias, SessionKey
-from clew.core.events import Dispatched, Settled, encode
+from clew.core.events import Bound, Dispatched, Settled, encode
 from clew.core.session import FORGOTTEN
 from clew.keeper.batch import AliasTouch, Batch, Naming, Touch, order_of
 from clew.keeper.cascade import cascade
@@ -25,14 +25,17 @@ from clew.keeper.ledger import (
     open_row,
     settle,
     source_of,
+    windows_of,
     without_names,
 )
 from clew.keeper.tree import Link, make_link, repair, wants_link
+from clew.store.metering import WindowRow
 from clew.store.rows import (
     COUNTERS,
     AliasRow,
     AttemptKey,
     AttemptRow,
+    BindingRow,
     CascadeRow,
     EventRow,
     OpenRow,
@@ -43,6 +46,8 @@ from clew.store.rows import (
 from clew.store.writer import Transaction
 
 MAX_RESPONSE_ID_CHARS = 256
+HELD, REBOUND = "held", "rebound"
+"""Words of a binding (`core.affinity.Word`)."""
 
 
 class Half(NamedTuple):
@@ -91,6 +96,8 @@ class Application:
         self._counts: dict[SessionKey, list[int]] = {}
         self._tallies: Counter[tuple[SessionKey, str, str]] = Counter()
         self._responses: list[ResponseRow] = []
+        self._windows: list[WindowRow] = []
+        self._bindings: list[BindingRow] = []
         self._events: list[EventRow] = []
         self._applied = Applied()
 
@@ -105,6 +112,9 @@ class Application:
         self._transaction.put_attempts(self._landed(roots))
         self._transaction.add_tallies(self._tallies)
         self._transaction.put_responses(self._responses)
+        self._transaction.put_windows(self._windows)
+        self._note_bindings()
+        self._transaction.put_bindings(self._bindings)
         self._events += [_resumed_event(event) for event in self._batch.resumed]
         self._transaction.put_events(self._events)
         self._write_halves()
@@ -190,9 +200,14 @@ class Application:
             row = settle(row, outcome, self._prices)
         self._rows.append(row)
         self._count(row, 1)
+        if outcome is not None:
+            self._windows += windows_of(row, outcome)
         if outcome is None or row.session is None:
             return
-        self._batch.touch(row.session).settled(outcome, final=row.final)
+        touch = self._batch.touch(row.session)
+        touch.settled(outcome, final=row.final)
+        if outcome.worker:
+            touch.ran_on(outcome.worker, row.received_at_ns + 1)  # later than its own intent
         response_id = outcome.response_id
         is_named = not is_forgotten(sessions.get(row.session))
         if response_id and is_named and len(response_id) <= MAX_RESPONSE_ID_CHARS:
@@ -232,6 +247,27 @@ class Application:
         if row.model:
             self._tallies[row.session, "model", row.model] += sign
         self._tallies[row.session, "kind", row.kind] += sign
+
+    def _note_bindings(self) -> None:
+        """What the batch's requests found or made of their sessions' workers."""
+        for _, event in self._batch.dispatched.values():
+            placed = self._batch.place(event) if event.bound else event
+            if placed.session is None:
+                continue
+            for bound in placed.bound:
+                at_ns = placed.received_at_ns
+                self._bindings.append(
+                    BindingRow(
+                        placed.session,
+                        placed.upstream,
+                        bound.phase,
+                        bound.worker[:256],
+                        bound.epoch,
+                        at_ns,
+                    )
+                )
+                if bound.word != HELD:
+                    self._events.append(_binding_event(placed, bound))
 
     # --- sessions ------------------------------------------------------------------------------
 
@@ -455,6 +491,17 @@ def _name_by(row: SessionRow, naming: Naming) -> None:
     alias: Alias | None = naming.alias
     row.session_id = alias.value if alias is not None else row.id
     row.source = alias.source if alias is not None else ""
+
+
+def _binding_event(event: Dispatched, bound: Bound) -> EventRow:
+    """A session got its worker, or another one: once for each epoch."""
+    assert event.session is not None
+    kind = "rebound" if bound.word == REBOUND else "bound"
+    after = {"worker": bound.worker, "epoch": str(bound.epoch), "upstream": event.upstream}
+    if bound.phase:
+        after["phase"] = bound.phase
+    subject = f"{kind}:{event.upstream}:{bound.phase}:{bound.epoch}"
+    return EventRow(event.session, event.received_at_ns, kind, subject, bound.reason, after)
 
 
 def _forked_event(first: Dispatched, key: SessionKey) -> EventRow:

@@ -53,8 +53,12 @@ class Touch:
             link = (at, event.parent)
             self.parent = link if self.parent is None else min(self.parent, link)
         if event.worker:
-            worker = (at, event.worker)
-            self.worker = worker if self.worker is None else max(self.worker, worker)
+            self.ran_on(event.worker, at)
+
+    def ran_on(self, worker: str, at_ns: int) -> None:
+        """Take in which worker had the session."""
+        found = (at_ns, worker)
+        self.worker = found if self.worker is None else max(self.worker, found)
 
     def settled(self, event: Settled, *, final: bool) -> None:
         """Take in an outcome."""
@@ -106,6 +110,7 @@ class Batch:
     settled: dict[AttemptKey, tuple[str, Settled]] = field(default_factory=dict)
     resumed: list[Dispatched] = field(default_factory=list)
     """Requests by which a session was found again under a new id."""
+    _derived: dict[tuple[Principal, Alias], SessionKey] = field(default_factory=dict)
 
     def add(self, journal: str, event: Dispatched | Settled) -> None:
         """Take in one event of one journal."""
@@ -135,7 +140,14 @@ class Batch:
         alias = event.claim.session
         if alias is None or event.session is None or not is_own(alias):
             return event.session
-        return self.derive(event.principal, alias)
+        return self._named(event.principal, alias)
+
+    def _named(self, principal: Principal, alias: Alias) -> SessionKey:
+        """The session that an id names; derived once a batch."""
+        known = self._derived.get((principal, alias))
+        if known is None:
+            known = self._derived[principal, alias] = self.derive(principal, alias)
+        return known
 
     def place(self, event: Dispatched) -> Dispatched:
         """The event with the sessions that its own, by what verbs have moved, belong to."""
@@ -148,7 +160,7 @@ class Batch:
         session = self.moves.follow(session, self.own(event) or "", at)
         if parent is not None:
             alias = event.claim.parent
-            own = self.derive(event.principal, alias) if alias is not None else parent
+            own = self._named(event.principal, alias) if alias is not None else parent
             parent = self.moves.follow(parent, own, at)
         return msgspec.structs.replace(
             event, session=session, parent=None if parent == session else parent
@@ -167,7 +179,7 @@ class Batch:
             return
         alias = event.claim.parent
         # A parent kept from before, or attached by Clew's own id, is not what this header names.
-        if alias is not None and self.derive(event.principal, alias) != parent:
+        if alias is not None and self._named(event.principal, alias) != parent:
             alias = None
         if parent in self.forgotten:
             return
@@ -186,7 +198,7 @@ class Batch:
         strongest = event.claim.session
         if strongest is None:
             return
-        if strongest.scope is Scope.TREE and self.derive(event.principal, strongest) != session:
+        if strongest.scope is Scope.TREE and self._named(event.principal, strongest) != session:
             return
         self._alias(event, strongest, session, is_own=True)
         for other in linked_others(event.claim):
@@ -198,7 +210,7 @@ class Batch:
         at = event.received_at_ns
         key = (event.principal, alias.family, alias.value)
         if session in self.moves:
-            session = self.moves.follow(session, self.derive(event.principal, alias), at)
+            session = self.moves.follow(session, self._named(event.principal, alias), at)
         new = AliasTouch(
             AliasRow(*key, session, alias.source, alias.scope.value, alias.lifetime.value, at, at),
             is_own,

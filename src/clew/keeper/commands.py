@@ -14,9 +14,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from clew.core.errors import ClewError
+from clew.keeper.admission_commands import BUDGET_COMMANDS
 from clew.keeper.key_commands import create_key, revoke_key, rotate_key
 from clew.keeper.protocol import Command, Result
 from clew.keeper.reach import Reach
+from clew.keeper.rerate import RERATE_COMMANDS
 from clew.keeper.verb_commands import SESSION_COMMANDS
 
 _log = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ COMMANDS: Final[Mapping[str, Run]] = {
     "keys.rotate": rotate_key,
     "keys.revoke": revoke_key,
     **SESSION_COMMANDS,
+    **BUDGET_COMMANDS,
+    **RERATE_COMMANDS,
 }
 
 
@@ -37,7 +41,8 @@ async def run_command(reach: Reach, command: Command) -> Result:
     if run is None:
         return Result(command.number, ok=False, error="not_found", detail="no such command")
     try:
-        value = await run(reach, command.arguments)
+        acting = reach.on_behalf_of(command.name, command.arguments)
+        value = await run(acting, command.arguments)
     except ClewError as error:
         return Result(command.number, ok=False, error=error.fault.code, detail=error.detail)
     except sa.exc.SQLAlchemyError as error:

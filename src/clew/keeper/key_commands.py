@@ -64,7 +64,7 @@ async def create_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
         insert_key(connection, made)
         reach.log.note_keys(connection, [made.id])
 
-    await reach.write(write)
+    await reach.write(write, key_id=made.id)
     _log.info("gateway key %s created for principal %s", made.id, made.principal)
     return {"id": made.id, "key": secret, "unconfirmed": await _tell(reach, made)}
 
@@ -86,7 +86,7 @@ async def rotate_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
         reach.log.note_keys(connection, [replaced.id, successor.id])
         return replaced, successor
 
-    changed = await reach.write(change)
+    changed = await reach.write(change, key_id=asked.id, successor=key_id)
     _log.info("gateway key %s replaced by %s", asked.id, key_id)
     return {"id": key_id, "key": secret, "unconfirmed": await _tell(reach, *changed)}
 
@@ -102,7 +102,7 @@ async def revoke_key(reach: Reach, arguments: Mapping[str, Any]) -> dict[str, An
         reach.log.note_keys(connection, [revoked.id])
         return revoked
 
-    revoked = await reach.write(change)
+    revoked = await reach.write(change, key_id=asked.id)
     _log.info("gateway key %s revoked", asked.id)
     return {"id": asked.id, "unconfirmed": await _tell(reach, revoked)}
 

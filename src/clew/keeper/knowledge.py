@@ -19,7 +19,7 @@ from clew.core.moves import ALWAYS, EVERYTHING, MAX_STEPS
 from clew.core.resolve import CANONICAL, Resolution, Session
 from clew.keeper.protocol import Known
 from clew.store.rows import AliasKey
-from clew.store.schema import aliases, moves, responses, sessions
+from clew.store.schema import aliases, bindings, moves, responses, sessions
 
 MAX_RECENT: Final = 65_536
 """Aliases answered and not yet projected; some 20 MiB at most."""
@@ -67,6 +67,14 @@ _ALIASES: Final = (
     .where(aliases.c.session.in_(sa.bindparam("keys", expanding=True)))
     .order_by(aliases.c.first_seen_ns)
 )
+
+_BINDINGS: Final = sa.select(
+    bindings.c.session,
+    bindings.c.upstream,
+    bindings.c.phase,
+    bindings.c.worker,
+    bindings.c.epoch,
+).where(bindings.c.session.in_(sa.bindparam("keys", expanding=True)))
 
 DeriveOne = Callable[[Principal, Alias], SessionKey]
 
@@ -229,6 +237,7 @@ def merge_answer(
         is_closed=resolution.is_closed,
         aliases=(*held, *(pair for pair in written if pair not in held)),
         families=(*families, *sorted(set(durable).difference(families))),
+        bindings=before.bindings if before is not None else (),
     )
 
 
@@ -243,6 +252,7 @@ def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterato
         chunk = wanted[start : start + CHUNK]
         found = {row[0]: row for row in connection.execute(_SESSIONS, {"keys": chunk})}
         held = _aliases_of(connection, list(found))
+        bound = _bindings_of(connection, list(found))
         for key in chunk:
             row = found.get(key)
             if row is not None:
@@ -257,6 +267,7 @@ def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterato
                     aliases=tuple((family, value) for family, value, _ in held.get(key, ())),
                     is_placeholder=bool(row[7]),
                     families=tuple(dict.fromkeys(one[0] for one in held.get(key, ()) if one[2])),
+                    bindings=tuple(bound.get(key, ())),
                 )
 
 
@@ -268,6 +279,16 @@ def _aliases_of(
         for session, family, value, is_durable in connection.execute(_ALIASES, {"keys": keys}):
             held.setdefault(session, []).append((family, value, bool(is_durable)))
     return held
+
+
+def _bindings_of(
+    connection: sa.Connection, keys: Sequence[SessionKey]
+) -> dict[SessionKey, list[tuple[str, str, str, int]]]:
+    bound: dict[SessionKey, list[tuple[str, str, str, int]]] = {}
+    if keys:
+        for session, *binding in connection.execute(_BINDINGS, {"keys": keys}):
+            bound.setdefault(session, []).append((*binding,))
+    return bound
 
 
 _MERGED: Final = sa.select(moves.c.target).where(

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 from clew.core.claim import Kind, SessionKey
 from clew.core.events import Dispatched, Settled, Usage
 from clew.core.resolve import RESPONSE_CHAIN
+from clew.store.metering import WindowRow
 from clew.store.rows import AttemptRow
 
-Pricer = Callable[[str, str, Usage], int | None]
-"""(vendor, model, usage) to nano-dollars; None: no rate is known."""
+Pricer = Callable[[str, str, Usage, int], int | None]
+"""(vendor, model, usage, when it was received) to nano-dollars; None: no rate is known."""
 
 SETTLED: Final = "settled"
 UNSETTLED: Final = "unsettled"
@@ -64,8 +65,9 @@ def open_row(event: Dispatched, parent_session_id: str | None) -> AttemptRow:
         vendor=event.vendor,
         api=event.api,
         worker=event.worker or None,
-        binding=None,
-        epoch=None,
+        binding=event.binding or None,
+        epoch=event.epoch or None,
+        placed_by=event.placed_by,
         model=event.model[:256],
         status=0,
         error="",
@@ -116,6 +118,7 @@ def settle(row: AttemptRow, event: Settled, prices: Prices) -> AttemptRow:
         client_disconnected=event.client_disconnected,
         estimated=event.estimated,
         model=(event.model or row.model)[:256],
+        worker=event.worker or row.worker,
         state=SETTLED,
         flags=_flags(tuple(flags), event.flags),
     )
@@ -132,6 +135,23 @@ def leave_unsettled(row: AttemptRow, prices: Prices) -> AttemptRow:
     is_free = row.kind in _FREE_KINDS
     tokens = 0 if is_free else row.request_bytes // BYTES_PER_TOKEN
     return _price(left, Usage(input_tokens=tokens), (row.model,), prices)
+
+
+def windows_of(row: AttemptRow, event: Settled) -> list[WindowRow]:
+    """What the outcome says of its principal's plan."""
+    return [
+        WindowRow(
+            row.principal,
+            row.vendor,
+            one.name[:16],
+            one.used_percent,
+            one.status[:32],
+            one.window_s,
+            one.resets_at_ns,
+            event.ended_at_ns,
+        )
+        for one in event.plan
+    ]
 
 
 def without_names(row: AttemptRow, session: SessionKey) -> AttemptRow:
@@ -157,7 +177,7 @@ def _price(
             imputed_nanousd=None,
             price_version="",
         )
-    cost = _cost(row.vendor, usage, models, prices)
+    cost = _cost(row, usage, models, prices)
     is_billed = row.billing == "api"
     return row._replace(
         input_tokens=usage.input_tokens,
@@ -172,12 +192,12 @@ def _price(
     )
 
 
-def _cost(vendor: str, usage: Usage, models: tuple[str, ...], prices: Prices) -> int | None:
+def _cost(row: AttemptRow, usage: Usage, models: tuple[str, ...], prices: Prices) -> int | None:
     if usage == _NOTHING:
         return 0
     for model in models:
         if model:
-            cost = prices.pricer(vendor, model, usage)
+            cost = prices.pricer(row.vendor, model, usage, row.received_at_ns)
             if cost is not None:
                 return cost
     return None

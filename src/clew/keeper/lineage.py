@@ -1,8 +1,9 @@
 """The lineage of every scope: weighed and taken in one step, kept in the store as a change log.
 
 A scope is one principal, client product and API: a restart of the client changes none of them.
-Scopes are loaded when first asked for and let go least recently used first; what they changed is
-written in batches on the store's writing thread, and a reply is acknowledged only once written.
+Scopes are loaded when first asked for and let go by weight (`keeper.lineage_scopes`); what they
+changed is written in batches on the store's writing thread (`keeper.lineage_log`), and a reply is
+acknowledged only once written.
 Reads and writes of one scope are in order, because all of it runs on the keeper's loop.
 
 Where several keepers share the store, each reads what the others have written of a scope before it
@@ -19,48 +20,41 @@ arguments are kept nowhere.
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 
 from clew.config.schema import Sessions
 from clew.core.claim import Alias, Claim, Kind, Principal, SessionKey
 from clew.core.clients import product_of
 from clew.core.lineage.blocks import Conversation
-from clew.core.lineage.changes import Change, Cleared, Filtered, Shown
+from clew.core.lineage.changes import Change, Cleared
 from clew.core.lineage.index import Limits, ScopeIndex
 from clew.core.lineage.merging import STRIDE
 from clew.core.lineage.threads import SIDE_NODE, Relation, Verdict, is_main
 from clew.core.resolve import Outcome, Resolution, Session
-from clew.core.resolve_content import Content, Predecessors
+from clew.core.resolve_content import Content, Predecessors, is_marked
 from clew.keeper.knowledge import PrincipalKnowledge, survivor
+from clew.keeper.lineage_log import (
+    MAX_LOG_ROWS,
+    REWRITE_CHANGES,
+    Rewrite,
+    Unwritten,
+    read_rows,
+    without_clearing,
+)
+from clew.keeper.lineage_scopes import SEPARATOR, Held, Scopes
 from clew.keeper.protocol import Ask, Told
 from clew.store.changes import ChangeLog
-from clew.store.schema import aliases, lineage_log, sessions
+from clew.store.schema import aliases, sessions
 
-MAX_SCOPES: Final = 64
-"""Scopes held in memory; the others wait in the store."""
-MAX_LOG_ROWS: Final = 512
-"""A longer log is rewritten as one snapshot when its scope is loaded."""
 NS_PER_S: Final = 1_000_000_000
 ID_SHARED: Final = "id_shared_by_threads"
 _SAME_HISTORY: Final = frozenset(
     {Relation.CONTINUES, Relation.RETRIES, Relation.FORKS, Relation.SIDE}
 )
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Change]).decode
-_LOG: Final = (
-    sa.select(lineage_log.c.id, lineage_log.c.instance, lineage_log.c.changes)
-    .where(lineage_log.c.scope == sa.bindparam("scope"), lineage_log.c.id > sa.bindparam("last"))
-    .order_by(lineage_log.c.id)
-)
-_LAST: Final = sa.select(sa.func.max(lineage_log.c.id)).where(
-    lineage_log.c.scope == sa.bindparam("scope")
-)
 _PREDECESSORS: Final = (
     sa.select(sessions.c.id)
     .join(aliases, aliases.c.session == sessions.c.id)
@@ -78,49 +72,6 @@ _PREDECESSORS: Final = (
 )
 
 
-class Held(msgspec.Struct):
-    """A scope in memory, and the last row of its log that it knows."""
-
-    index: ScopeIndex
-    last: int = 0
-
-
-class Rewrite(msgspec.Struct, frozen=True):
-    """A log as one snapshot, true for the rows up to ``last``."""
-
-    last: int
-    changes: list[Change]
-
-
-class Unwritten(msgspec.Struct, frozen=True):
-    """Changes on their way to the store, by scope, and logs that are to be rewritten before."""
-
-    changes: dict[str, list[Change]]
-    rewrites: dict[str, Rewrite]
-    log: ChangeLog
-
-    def write(self, connection: sa.Connection) -> None:
-        """In one transaction, on the writing thread."""
-        rewritten = [
-            scope for scope, rewrite in self.rewrites.items() if _is_due(connection, scope, rewrite)
-        ]
-        rows = [(scope, self.rewrites[scope].changes) for scope in rewritten]
-        rows += self.changes.items()
-        for scope in rewritten:
-            connection.execute(sa.delete(lineage_log).where(lineage_log.c.scope == scope))
-        values = [
-            {"scope": scope, "changes": _encode(found), "instance": self.log.instance}
-            for scope, found in rows
-        ]
-        if values:
-            connection.execute(sa.insert(lineage_log), values)
-
-
-def _is_due(connection: sa.Connection, scope: str, rewrite: Rewrite) -> bool:
-    """Whether the log is still what the snapshot was made of; another keeper may have written."""
-    return bool(connection.scalar(_LAST, {"scope": scope}) == rewrite.last)
-
-
 class LineageDesk:
     """All scopes of one keeper."""
 
@@ -130,18 +81,19 @@ class LineageDesk:
         settings: Sessions,
         new_key: Callable[[], SessionKey],
         limits: Limits | None = None,
+        *,
         log: ChangeLog | None = None,
+        scopes: Scopes | None = None,
     ) -> None:
         self._connect = connect
         self._log = log or ChangeLog()
         self._settings = settings
         self._new_key = new_key
         self._limits = limits or Limits()
-        self._scopes: OrderedDict[str, Held] = OrderedDict()
-        self._unwritten: dict[str, list[Change]] = {}
-        self._writing: dict[str, list[Change]] = {}
+        self._scopes = scopes or Scopes()
+        self._unwritten = Unwritten({}, {}, self._log)
+        self._writing = Unwritten({}, {}, self._log)
         """Taken to be written and not known to be: a scope that is loaded meanwhile needs them."""
-        self._rewrites: dict[str, Rewrite] = {}
 
     def configure(self, settings: Sessions) -> None:
         """Take a reloaded configuration."""
@@ -158,12 +110,13 @@ class LineageDesk:
             self._catch_up(scope)
         previous = claim.previous_response_id
         named = knowledge.by_response(previous) if previous else None
-        verdict = self._scope(scope).weigh(
+        verdict = self._scope(scope).index.weigh(
             conversation,
             ask.at_ns / NS_PER_S,
             self._settings.resume_max_age,
             is_subagent=claim.is_subagent,
             named=named.key if named is not None else None,
+            is_marked=is_marked(claim),
         )
         session = None
         if verdict.session is not None:
@@ -206,13 +159,14 @@ class LineageDesk:
         is_turn = ask.claim.kind in (Kind.TURN, Kind.SUBAGENT)
         if resolution.reason != "id_known" or resolution.is_side or not is_turn:
             return ()
-        index = self._scope(scope_of(ask.principal, ask.claim, ask.api))
+        index = self._scope(scope_of(ask.principal, ask.claim, ask.api)).index
         is_other = (
             content.session is not None
             and content.session.key != key
             and content.verdict.relation in _SAME_HISTORY
         )
-        is_shared = is_other or index.begins_anew(key, conversation)
+        may_begin_anew = ask.claim.names_durable_thread  # shown again after a compaction
+        is_shared = is_other or (not may_begin_anew and index.begins_anew(key, conversation))
         return (ID_SHARED,) if is_shared else ()
 
     def record(self, ask: Ask, resolution: Resolution, content: Content | None) -> int:
@@ -221,8 +175,8 @@ class LineageDesk:
         if content is None or conversation is None or key is None:
             return SIDE_NODE
         scope = scope_of(ask.principal, ask.claim, ask.api)
-        index = self._scope(scope)
-        now_s = ask.at_ns / NS_PER_S
+        held = self._scope(scope)
+        index, now_s = held.index, ask.at_ns / NS_PER_S
         verdict = content.verdict if content.verdict.session == key else Verdict(Relation.UNRELATED)
         if not index.knows(key):
             index.open(key, conversation.tools, now_s, is_subagent=ask.claim.is_subagent)
@@ -231,63 +185,66 @@ class LineageDesk:
             node = SIDE_NODE
         else:
             node = index.take(key, conversation, verdict, now_s)
-        self._note(scope, index)
+        self._note(scope, held)
         return node
 
     def told(self, message: Told) -> None:
         """A reply was relayed, or the attempt failed and its node is free again."""
         scope = scope_of(message.principal, message.claim, message.api)
-        index = self._scope(scope)
+        held = self._scope(scope)
         if message.reply is None:
-            index.release(message.session, message.node)
+            held.index.release(message.session, message.node)
         else:
-            index.answered(message.session, message.node, message.reply)
-        self._note(scope, index)
+            held.index.answered(message.session, message.node, message.reply)
+        self._note(scope, held)
 
     def close_session(self, key: SessionKey) -> None:
         """Nothing continues a closed session."""
         for scope, held in self._scopes.items():
             if held.index.knows(key):
                 held.index.close(key)
-                self._note(scope, held.index)
+                self._note(scope, held)
 
     def _catch_up(self, scope: str) -> None:
         """Take in what other keepers have written of a scope that is held."""
         held = self._scopes.get(scope)
         if held is None:
             return
-        rows = self._connect().execute(_LOG, {"scope": scope, "last": held.last}).all()
-        others = [(who, _decode(found)) for _, who, found in rows if who != self._log.instance]
-        if any(isinstance(change, Cleared) for _, found in others for change in found):
-            del self._scopes[scope]  # rewritten: rows may be gone that were not read here
+        rows = read_rows(self._connect(), scope, held.last)
+        others = [row for row in rows if row.instance != self._log.instance]
+        if any(isinstance(change, Cleared) for row in others for change in row.changes):
+            self._scopes.drop(scope)  # rewritten: rows may be gone that were not read here
             return
-        for who, found in others:
-            held.index.merge(found, _slot_of(who))
-        held.last = rows[-1][0] if rows else held.last
+        for row in others:
+            held.index.merge(row.changes, _slot_of(row.instance))
+        held.last = rows[-1].id if rows else held.last
+        if others:
+            self._scopes.count(scope, held)
 
     @property
     def is_unwritten(self) -> bool:
         """Whether something waits to be written."""
-        return bool(self._unwritten)
+        return bool(self._unwritten.changes or self._unwritten.rewrites)
 
     def take_unwritten(self) -> Unwritten:
         """What is to be written now; then `written`, or `put_back` when that failed."""
-        taken = Unwritten(self._unwritten, self._rewrites, self._log)
-        self._writing = self._unwritten
-        self._unwritten, self._rewrites = {}, {}
-        return taken
+        self._writing, self._unwritten = self._unwritten, Unwritten({}, {}, self._log)
+        return self._writing
 
     def written(self) -> None:
         """What was taken is kept."""
-        self._writing = {}
+        self._writing = Unwritten({}, {}, self._log)
 
     def put_back(self, taken: Unwritten) -> None:
         """The store refused it: keep it for the next try, before what came since."""
-        self._writing = {}
-        later, self._unwritten = self._unwritten, taken.changes
-        for scope, changes in later.items():
-            self._unwritten.setdefault(scope, []).extend(changes)
-        self._rewrites = taken.rewrites | self._rewrites
+        later = self._unwritten
+        self._writing = Unwritten({}, {}, self._log)
+        self._unwritten = taken
+        taken.rewrites.update(later.rewrites)
+        for scope in later.rewrites:
+            taken.changes.pop(scope, None)  # the whole scope is written anew, with what is in them
+        for scope, changes in later.changes.items():
+            taken.changes.setdefault(scope, []).extend(changes)
 
     def _is_side(
         self,
@@ -303,34 +260,46 @@ class LineageDesk:
             conversation, index.first_tools(key)
         )
 
-    def _scope(self, scope: str) -> ScopeIndex:
+    def _scope(self, scope: str) -> Held:
         held = self._scopes.get(scope)
         if held is None:
-            held = self._scopes[scope] = self._load(scope)
-        self._scopes.move_to_end(scope)
-        while len(self._scopes) > MAX_SCOPES:
-            self._scopes.popitem(last=False)
-        return held.index
+            held = self._load(scope)
+            self._scopes.hold(scope, held)
+        return held
 
     def _load(self, scope: str) -> Held:
         own = self._log.instance
         index = ScopeIndex(self._limits, _slot_of(own), STRIDE) if own else ScopeIndex(self._limits)
-        rows = self._connect().execute(_LOG, {"scope": scope, "last": 0}).all()
-        for _, who, found in rows:
-            _replay(index, _decode(found), who)
-        last = rows[-1][0] if rows else 0
-        if len(rows) > MAX_LOG_ROWS:
-            self._rewrites[scope] = Rewrite(last, index.snapshot())
+        rows = read_rows(self._connect(), scope)
+        for row in rows:
+            _replay(index, row.changes, row.instance)
+        last = rows[-1].id if rows else 0
+        if len(rows) > MAX_LOG_ROWS and scope not in self._unwritten.rewrites:
+            self._unwritten.rewrites[scope] = Rewrite(last, index.snapshot())
         for pending in (self._writing, self._unwritten):
-            _replay(index, pending.get(scope, ()), own)
+            _replay(index, pending.of(scope), own)
         return Held(index, last)
 
-    def _note(self, scope: str, index: ScopeIndex) -> None:
-        changes = index.drain_changes()
+    def _note(self, scope: str, held: Held) -> None:
+        """Keep what has changed to be written; the index weighs something else now."""
+        changes = held.index.drain_changes()
         if changes and self._log.instance:
-            changes = _without_clearing(changes)
+            changes = without_clearing(changes)
         if changes:
-            self._unwritten.setdefault(scope, []).extend(changes)
+            waiting = self._unwritten.changes.setdefault(scope, [])
+            waiting.extend(changes)
+            held.logged += len(changes)
+            if held.logged > REWRITE_CHANGES and not self._log.instance:
+                self._rewrite(scope, held)
+            elif len(waiting) > REWRITE_CHANGES:
+                waiting[:] = without_clearing(held.index.snapshot())
+        self._scopes.count(scope, held)
+
+    def _rewrite(self, scope: str, held: Held) -> None:
+        """Nobody else writes this log: one snapshot replaces it, and what waits to be written."""
+        self._unwritten.changes.pop(scope, None)
+        self._unwritten.rewrites[scope] = Rewrite(None, held.index.snapshot())
+        held.logged = 0
 
 
 def _replay(index: ScopeIndex, changes: Iterable[Change], instance: str) -> None:
@@ -345,15 +314,6 @@ def _slot_of(instance: str) -> int:
     return zlib.crc32(instance.encode()) % STRIDE
 
 
-def _without_clearing(changes: list[Change]) -> list[Change]:
-    """A snapshot that stands beside what other keepers have written instead of replacing it."""
-    return [
-        msgspec.structs.replace(change, is_filtered=False) if isinstance(change, Shown) else change
-        for change in changes
-        if not isinstance(change, Cleared | Filtered)
-    ]
-
-
 def scope_of(principal: Principal, claim: Claim, api: str) -> str:
     """The scope a request's evidence is weighed in."""
-    return "\x1f".join((principal, product_of(claim.client), api))
+    return SEPARATOR.join((principal, product_of(claim.client), api))

@@ -20,6 +20,9 @@ from clew.core.errors import ClewError
 from clew.core.lineage.blocks import Conversation
 from clew.keeper.protocol import (
     Acknowledge,
+    Admission,
+    Admit,
+    Admitted,
     Answer,
     Ask,
     Barrier,
@@ -32,7 +35,11 @@ from clew.keeper.protocol import (
     KeySnapshot,
     KeysUsed,
     Known,
+    Lost,
     Passed,
+    Prompted,
+    Release,
+    Request,
     Result,
     Snapshot,
     ToKeeper,
@@ -45,6 +52,8 @@ ANSWER_S: Final = 1.0
 BARRIER_S: Final = 10.0
 COMMAND_S: Final = 5.0
 """A command writes the store and waits for every gateway (`server.CONFIRM_S`)."""
+HELD_S: Final = 30.0
+"""How long a call may be held by the keeper (`keeper.admission.HOLD_S`), and some time more."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 MAX_WAITING: Final = 10_000
@@ -86,6 +95,9 @@ class KeeperLink:
         self._task: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._requests: list[Request] = []
+        """Calls to be admitted, sent together at the end of the loop's turn."""
+        self._admissions: dict[int, asyncio.Future[Admission]] = {}
         self._caught_up = asyncio.Event()
         self.sequence = 0
         """The last delta applied."""
@@ -148,12 +160,60 @@ class KeeperLink:
             raise ClewError(result.error, result.detail)
         return result.value
 
+    def tell_prompt(self, message: Prompted) -> bool:
+        """Say what a prompt was like; False when the keeper is away."""
+        if self._writer is None:
+            return False
+        self._writer.write(frame(message))
+        return True
+
+    def tell_lost(self, message: Lost) -> bool:
+        """Say that a session lost its worker; False when the keeper is away."""
+        if self._writer is None:
+            return False
+        self._writer.write(frame(message))
+        return True
+
     def report_used(self, ids: tuple[str, ...], at_ns: int) -> bool:
         """Say which gateway keys were used; False when the keeper is away."""
         if self._writer is None:
             return False
         self._writer.write(frame(KeysUsed(ids, at_ns)))
         return True
+
+    async def admit(self, journal: str, request: Request) -> Admission:
+        """The word about a call; its ``number`` is set here.
+
+        Raises KeeperAway when nothing was heard within `ANSWER_S`, or the rest of it, where the
+        keeper holds the call, within `HELD_S`. A grant that comes later is given back.
+        """
+        if self._writer is None or len(self._admissions) >= MAX_WAITING:
+            raise KeeperAway
+        loop = asyncio.get_running_loop()
+        number = next(self._numbers)
+        if not self._requests:
+            loop.call_soon(self._send_requests, journal)
+        self._requests.append(msgspec.structs.replace(request, number=number))
+        self._admissions[number] = loop.create_future()
+        try:
+            word = await asyncio.wait_for(self._admissions[number], ANSWER_S)
+            if word.is_held:
+                word = await asyncio.wait_for(self._admissions[number], HELD_S)
+        except TimeoutError:
+            raise KeeperAway from None
+        finally:
+            self._admissions.pop(number, None)
+        return word
+
+    def _send_requests(self, journal: str) -> None:
+        requests, self._requests = self._requests, []
+        if self._writer is not None:
+            self._writer.write(frame(Admit(journal, tuple(requests))))
+
+    def release(self, grants: tuple[str, ...]) -> None:
+        """Say that these calls are not dispatched; the keeper finds out by itself if it is away."""
+        if self._writer is not None:
+            self._writer.write(frame(Release(grants)))
 
     async def close(self) -> None:
         """Leave; questions under way get KeeperAway."""
@@ -214,6 +274,9 @@ class KeeperLink:
             if future is not None and not future.done():
                 future.set_result(message)
             return
+        if isinstance(message, Admitted):
+            self._take_admissions(message)
+            return
         if isinstance(message, Snapshot):
             for known in message.known:
                 self._on_known(known)
@@ -224,6 +287,19 @@ class KeeperLink:
             self._on_keys(message)
             return
         self._apply(message)
+
+    def _take_admissions(self, message: Admitted) -> None:
+        unheard = []
+        for word in message.admissions:
+            future = self._admissions.get(word.number)
+            if future is not None and not future.done():
+                future.set_result(word)
+                if word.is_held:  # the next word may be here before this one was taken
+                    self._admissions[word.number] = future.get_loop().create_future()
+            elif word.grant:
+                unheard.append(word.grant)
+        if unheard:
+            self.release(tuple(unheard))
 
     def _apply(self, message: Delta | KeyDelta) -> None:
         if isinstance(message, KeyDelta):
@@ -241,3 +317,6 @@ class KeeperLink:
             if not future.done():
                 future.set_exception(KeeperAway())
         self._waiting.clear()
+        for waiting in self._admissions.values():
+            if not waiting.done():
+                waiting.set_exception(KeeperAway())

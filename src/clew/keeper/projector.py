@@ -107,7 +107,10 @@ class Projector:
         before_removal: Callable[[], None] = lambda: None,
         lifecycle: Lifecycle = FOR_EVER,
         on_pruned: Callable[[list[Pruned]], None] = lambda _pruned: None,
+        after_pass: Callable[[], None] = lambda: None,
     ) -> None:
+        self._after_pass = after_pass
+        """What follows the journals' end, on the projector's thread."""
         self._lifecycle = lifecycle
         self._on_pruned = on_pruned
         self._pruned_at_ns = 0
@@ -145,6 +148,11 @@ class Projector:
         """
         self._announced.update(changed)
         self._has_repairs = True
+
+    @property
+    def prices(self) -> Prices:
+        """What attempts are priced by now."""
+        return self._prices
 
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
@@ -188,6 +196,7 @@ class Projector:
                     yield self._finish(read)
         while self._has_repairs:
             yield self._commit(())
+        self._after_pass()
         self._sweep()
         yield from self._prune()
 

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from clew.core.cache_break import Turn
 from clew.core.claim import Claim, Principal, SessionKey
 from clew.core.keys import Key
+from clew.core.limits import Left, Who
 from clew.core.lineage.blocks import Conversation, Reply
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
@@ -37,6 +39,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     """Named as a parent, never seen itself: its first own request opens it."""
     families: tuple[str, ...] = ()
     """Families of which it has a durable thread id."""
+    bindings: tuple[tuple[str, str, str, int], ...] = ()
+    """(upstream, phase, worker, epoch) of what it was bound to when this was read."""
     gone: tuple[tuple[str, str], ...] = ()
     """(family, value) of ids that named it and name nothing now; what a delta takes away."""
 
@@ -175,8 +179,88 @@ class KeysUsed(msgspec.Struct, frozen=True, array_like=True, tag="used"):
     at_ns: int
 
 
-ToKeeper = Hello | Ask | Told | Acknowledge | Barrier | Command | KeysUsed
-FromKeeper = Answer | Snapshot | Delta | Passed | Result | KeySnapshot | KeyDelta
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """A call that a limit or budget covers, before its dispatch. ``id`` is the request's."""
+
+    number: int
+    id: str
+    who: Who
+    vendor: str
+    model: str
+    prompt_bytes: int
+    max_output_tokens: int | None
+
+
+class Admit(msgspec.Struct, frozen=True, array_like=True, tag="admit"):
+    """May these calls be dispatched? All that one gateway asks in one turn of its loop."""
+
+    journal: str
+    """The incarnation of the journal that will hold their intents."""
+    requests: tuple[Request, ...]
+
+
+class Admission(msgspec.Struct, frozen=True, array_like=True):
+    """The word about one `Request`."""
+
+    number: int
+    is_held: bool = False
+    """Not decided yet: it waits for calls in flight, and another word follows."""
+    error: str = ""
+    """A code of `core.errors` where it was refused."""
+    detail: str = ""
+    retry_after_s: int = 0
+    grant: str = ""
+    """What its intent must carry; empty where nothing has to be settled."""
+    flags: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
+
+
+class Admitted(msgspec.Struct, frozen=True, array_like=True, tag="admitted"):
+    """Answers to `Admit`; each request's comes when it is decided."""
+
+    admissions: tuple[Admission, ...]
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """Grants whose calls are not dispatched."""
+
+    grants: tuple[str, ...]
+
+
+class Prompted(msgspec.Struct, frozen=True, array_like=True, tag="prompt"):
+    """What the prompt of a call was like, and what the upstream's cache did; nobody answers."""
+
+    request_id: str
+    attempt: int
+    principal: Principal
+    session: SessionKey
+    turn: Turn
+
+
+class Lost(msgspec.Struct, frozen=True, array_like=True, tag="lost"):
+    """A session was refused, because its worker or its claim is gone; nobody answers."""
+
+    session: SessionKey
+    upstream: str
+    reason: str
+    """The error's code."""
+    at_ns: int
+
+
+ToKeeper = (
+    Hello
+    | Ask
+    | Told
+    | Acknowledge
+    | Barrier
+    | Command
+    | KeysUsed
+    | Admit
+    | Release
+    | Prompted
+    | Lost
+)
+FromKeeper = Answer | Snapshot | Delta | Passed | Result | KeySnapshot | KeyDelta | Admitted
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_to_keeper: Final = msgspec.msgpack.Decoder(ToKeeper).decode

@@ -1,4 +1,4 @@
-"""Runs the projector: one pass every 50 ms and on demand, on a thread of its own.
+"""Runs the projector: one pass every 100 ms and on demand, on a thread of its own.
 
 A thread, not slices of the loop: a SQLite commit may checkpoint and wait for the disk, and
 questions must be answered meanwhile. One thread, because one connection writes; whoever else has
@@ -20,10 +20,11 @@ import sqlalchemy as sa
 
 from clew.core.claim import SessionKey
 from clew.keeper.ballast import Ballast
+from clew.keeper.ledger import Prices
 from clew.keeper.projector import Projector
 from clew.keeper.protocol import Known
 
-POLL_S: Final = 0.05
+POLL_S: Final = 0.1
 RETRY_S: Final = 0.25
 
 T = TypeVar("T")
@@ -50,6 +51,11 @@ class Running:
         self._writes: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.fault = ""
         """Why the store cannot be written now; empty while it can."""
+
+    @property
+    def prices(self) -> Prices:
+        """What attempts are priced by now."""
+        return self._projector.prices
 
     def start(self) -> None:
         """Begin to follow the journals."""

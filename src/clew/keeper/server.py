@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -33,6 +33,7 @@ from clew.core.keys import Key
 from clew.core.resolve import Outcome, Resolution, resolve
 from clew.core.resolve_content import RECENCY_LOOKED, Content, rules_with
 from clew.core.session import derive_key, format_key
+from clew.keeper.cache_breaks import CacheBreaks
 from clew.keeper.knowledge import (
     PrincipalKnowledge,
     Recent,
@@ -46,6 +47,9 @@ from clew.keeper.peer import Confirmation, Peer
 from clew.keeper.presence import Presence
 from clew.keeper.protocol import (
     Acknowledge,
+    Admission,
+    Admit,
+    Admitted,
     Answer,
     Ask,
     Barrier,
@@ -57,7 +61,10 @@ from clew.keeper.protocol import (
     KeySnapshot,
     KeysUsed,
     Known,
+    Lost,
     Passed,
+    Prompted,
+    Release,
     Result,
     Snapshot,
     ToKeeper,
@@ -65,6 +72,7 @@ from clew.keeper.protocol import (
     decode_to_keeper,
 )
 from clew.keeper.running import Running
+from clew.store.bindings import note_lost
 from clew.store.changes import ChangeLog
 from clew.store.keys import find_keys
 
@@ -75,6 +83,31 @@ KEY_BYTES: Final = 16
 KEYS_PART: Final = 5_000
 CONFIRM_S: Final = 1.0
 """How long a command waits for gateways to acknowledge before it says which did not."""
+
+
+class Desk(Protocol):
+    """Who admits calls (`keeper.admission`)."""
+
+    def take(self, peer: Peer, message: Admit) -> None:
+        """Calls that want to be dispatched."""
+        ...
+
+    def release(self, message: Release) -> None:
+        """Grants whose calls are not."""
+        ...
+
+
+class _NoDesk:
+    """Nothing is limited here, so whoever asks is ahead of this keeper's configuration."""
+
+    def take(self, peer: Peer, message: Admit) -> None:
+        """Refuse for now."""
+        refused = (Admission(one.number, error="store_unavailable") for one in message.requests)
+        peer.send(Admitted(tuple(refused)))
+
+    def release(self, message: Release) -> None:
+        """There is none."""
+
 
 Do = Callable[[Command], Awaitable[Result]]
 Used = Callable[[KeysUsed], Coroutine[Any, Any, None]]
@@ -114,21 +147,28 @@ class KeeperServer:
             log=log or ChangeLog(),
         )
         self._lineage_lock = asyncio.Lock()
+        self._cache_breaks = CacheBreaks()
         self._write: Write | None = None
         self._peers: set[Peer] = set()
         self._server: asyncio.Server | None = None
         self._running: Running | None = None
         self._do: Do = _no_command
         self._used: Used = _not_kept
+        self._desk: Desk = _NoDesk()
         self._commands: set[asyncio.Task[None]] = set()
         self._confirmations: set[Confirmation] = set()
         self._keys: dict[str, Key] = {}
         self.sequence = 0
+        self._steps = self._table()
 
     def serve_commands(self, do: Do, used: Used = _not_kept) -> None:
         """Carry out commands by ``do``; ``used`` takes gateways' word of keys in use."""
         self._do = do
         self._used = used
+
+    def admit_by(self, desk: Desk) -> None:
+        """Who admits calls that a limit or budget covers."""
+        self._desk = desk
 
     def write_by(self, write: Write) -> None:
         """How the server has something written: in one transaction, on the writing thread."""
@@ -275,22 +315,47 @@ class KeeperServer:
             writer.close()
 
     def _take(self, peer: Peer, message: ToKeeper) -> None:
-        if isinstance(message, Ask):
-            self._take_ask(peer, message)
-        elif isinstance(message, Acknowledge):
-            self._take_acknowledgement(peer, message)
-        elif isinstance(message, Command):
-            self._take_command(peer, message)
-        elif isinstance(message, KeysUsed):
-            self._begin(self._used(message))
-        elif isinstance(message, Told):
-            with self._refusing(peer, message.number):
-                self._lineage.told(message)
-                self._spawn(peer, self._confirm_told(peer, message))
-        elif isinstance(message, Barrier):
-            self._spawn(peer, self._pass_barrier(peer, message))
-        else:
-            self._welcome(peer, message)
+        self._steps[type(message)](peer, message)
+
+    def _table(self) -> dict[type, Callable[[Peer, Any], None]]:
+        """What is done with each kind of message."""
+        return {
+            Hello: self._welcome,
+            Ask: self._take_ask,
+            Acknowledge: self._take_acknowledgement,
+            Admit: self._take_admission,
+            Release: lambda _, message: self._desk.release(message),
+            Prompted: lambda _, message: self._take_prompt(message),
+            Lost: lambda _, message: self._begin(self._note_lost(message)),
+            Command: self._take_command,
+            KeysUsed: lambda _, message: self._begin(self._used(message)),
+            Told: self._take_told,
+            Barrier: lambda peer, message: self._spawn(peer, self._pass_barrier(peer, message)),
+        }
+
+    def _take_admission(self, peer: Peer, message: Admit) -> None:
+        self._desk.take(peer, message)
+
+    def _take_told(self, peer: Peer, message: Told) -> None:
+        with self._refusing(peer, message.number):
+            self._lineage.told(message)
+            self._spawn(peer, self._confirm_told(peer, message))
+
+    def _take_prompt(self, message: Prompted) -> None:
+        self._cache_breaks.take(message)
+        if self._cache_breaks.is_unwritten and self._write is not None:
+            self._begin(self._cache_breaks.write(self._write))
+
+    async def _note_lost(self, message: Lost) -> None:
+        """An event for whoever looks at the session; a store that is away loses only that."""
+        if self._write is None:
+            return
+        with contextlib.suppress(ClewError):
+            await self._write(
+                lambda connection: note_lost(
+                    connection, message.session, message.upstream, message.reason, message.at_ns
+                )
+            )
 
     def _take_acknowledgement(self, peer: Peer, message: Acknowledge) -> None:
         peer.acknowledged = message.sequence

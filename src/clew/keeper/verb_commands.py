@@ -111,7 +111,7 @@ async def _run(reach: Reach, arguments: Mapping[str, Any], verb: Verb) -> dict[s
         reach.running.announce(done.changed)
         return done
 
-    done = await reach.write(work)
+    done = await reach.write(work, session=name, by=reason)
     reach.server.retract(done.changed, done.gone)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(reach.running.request_pass(), FINISH_S)

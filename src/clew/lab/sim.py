@@ -4,7 +4,8 @@ Beside the vendors' routes: ``POST /sim/replies`` queues replies (``{"key": "", 
 a call with header ``x-sim-reply: KEY`` takes from that key's queue), ``GET /sim/requests`` and
 ``GET /sim/calls`` tell what was received and generated, ``POST /sim/reset`` starts again from
 call 1 with an empty cache. A call's own headers ``x-sim-error: STATUS`` and ``x-sim-cut: TOKENS``
-make it fail, ``x-sim-delay: MS`` makes it slow.
+make it fail, ``x-sim-delay: MS`` makes it slow, ``x-sim-usage: zero`` makes its usage name nothing
+but zeros; ``x-sim-tag: TEXT`` stands in the journal beside what was generated.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class Simulator:
         number = self._number
         plan = self._plan(ask, request, number, dialect.name)
         answer = self._answer(ask, plan, prompt, number)
+        if request.header("x-sim-usage") == "zero":
+            answer = msgspec.structs.replace(answer, spent=Spent(0))
         generation = Generation(self._settings, dialect, plan, answer, exchange)
         try:
             await generation.run(request.header("accept-encoding"))
@@ -146,7 +149,14 @@ class Simulator:
             reasoning=plan.reasoning,
             calls=plan.calls,
             stop=stop,
-            spent=Spent(tokens_of(prompt), cached, written, output, reasoning),
+            spent=Spent(
+                tokens_of(prompt),
+                cached,
+                written,
+                output,
+                reasoning,
+                written if ask.is_cached_1h else 0,
+            ),
         )
 
     def _cached(self, ask: Ask, prompt: bytes) -> tuple[int, int]:

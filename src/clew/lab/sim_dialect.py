@@ -66,6 +66,8 @@ class Spent(msgspec.Struct, frozen=True):
     cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    """Of the writes, those that live an hour."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -178,6 +178,7 @@ def _response(
 
 def _usage(answer: Answer, generated: int) -> dict[str, Any]:
     spent = answer.spent
+    generated = min(generated, spent.output_tokens)
     thoughts = min(generated, spent.reasoning_tokens)
     usage = {
         "promptTokenCount": spent.input_tokens,

@@ -104,6 +104,8 @@ class Generation:
             total_ms=round((now_s - self._began_s) * 1000, 3),
             request_bytes=len(request.body),
             response_bytes=self._exchange.bytes_sent,
+            tag=request.header("x-sim-tag"),
+            calls=answer.calls,
         )
 
     def _wait_s(self) -> float:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from clew.lab.sim_dialect import Spent
+from clew.lab.sim_dialect import Spent, ToolCall
 from clew.lab.sim_http import Request
 
 RECENT_REQUESTS: Final = 1_000
@@ -47,6 +47,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
     request_bytes: int
     response_bytes: int
+    tag: str = ""
+    """What the request called itself (``x-sim-tag``)."""
+    calls: tuple[ToolCall, ...] = ()
+    """The tool calls planned for the answer."""
 
 
 class Ledger:

@@ -190,7 +190,7 @@ def _message(answer: Answer, content: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _usage(answer: Answer) -> dict[str, Any]:
     spent = answer.spent
-    written_1h = spent.cache_write_tokens if answer.ask.is_cached_1h else 0
+    written_1h = spent.cache_write_1h_tokens
     return {
         "input_tokens": spent.input_tokens - spent.cached_tokens - spent.cache_write_tokens,
         "cache_creation_input_tokens": spent.cache_write_tokens,

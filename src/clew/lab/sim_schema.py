@@ -13,7 +13,7 @@ from typing import Any, Final
 
 PROMPT_NAMES: Final = ("prompt", "message", "task", "query", "objective", "instructions", "input")
 """Property names under which agents take a subagent's task, most specific first."""
-AGENT_NAMES: Final = ("subagent_type", "agent_name", "agent_type", "agent")
+AGENT_NAMES: Final = ("subagent_type", "subagent_name", "agent_name", "agent_type", "agent")
 MAX_DEPTH: Final = 8
 """A schema that refers to itself ends here."""
 

@@ -27,6 +27,8 @@ SUBAGENT_TOOLS: Final = (
     "spawn_agent",
     "invoke_agent",
     "subagent",
+    "Subagent",
+    "use_subagents",
 )
 """Names under which coding agents offer a subagent, in the order of preference."""
 REPORT_TOOLS: Final = ("complete_task",)

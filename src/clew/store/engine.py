@@ -79,6 +79,17 @@ def checkpoint(engine: sa.Engine) -> None:
         raw.close()
 
 
+def unsynced_path(engine: sa.Engine) -> Path | None:
+    """The file whose sync brings everything committed to stable storage; None where all is.
+
+    SQLite's ``synchronous=NORMAL`` leaves the last commits in the write-ahead log to the sync of
+    the next checkpoint; a server's commits are durable by themselves.
+    """
+    if engine.dialect.name != "sqlite":
+        return None
+    return Path(f"{engine.url.database}-wal")
+
+
 def describe(connection: sa.Connection) -> str:
     """The database in use; one line for the log and the doctor."""
     if connection.dialect.name == "sqlite":

@@ -13,11 +13,15 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
+from clew.core.drift import Traffic
 from clew.core.moves import ALWAYS, EVERYTHING, MAX_STEPS
 from clew.store import reads_landed as landings
 from clew.store import reads_tree as trees
 from clew.store import reads_usage as usages
+from clew.store.metering import WindowRow, read_windows
+from clew.store.reads_drift import ClientLoad, read_client_loads, read_traffic
 from clew.store.reads_keys import KeyCursor, KeyPage, KeyView, read_key, read_keys
+from clew.store.reads_limits import AccountRow, BucketRow, read_accounts, read_buckets
 from clew.store.reads_parts import Parts, read_parts
 from clew.store.reads_query import (
     Page,
@@ -28,7 +32,15 @@ from clew.store.reads_query import (
     State,
     UsageBy,
 )
-from clew.store.reads_shapes import NANO, EventView, Record, Session, record_view, session_view
+from clew.store.reads_shapes import (
+    NANO,
+    EventView,
+    Record,
+    Session,
+    record_view,
+    session_view,
+    with_breaks,
+)
 from clew.store.reads_shapes import time_text as _time_text
 from clew.store.schema import aliases, attempts, moves, session_events, sessions
 
@@ -149,7 +161,7 @@ class Reads:
         keys = (attempts.c.received_at_ns, attempts.c.request_id, attempts.c.attempt)
         with self._read() as link:
             key = find_session(link, name)
-            chosen = sa.select(attempts).where(attempts.c.session == key).limit(page.limit + 1)
+            chosen = with_breaks().where(attempts.c.session == key).limit(page.limit + 1)
             if page.cursor:
                 last = (page.cursor.received_at_ns, page.cursor.request_id, page.cursor.attempt)
                 place = sa.tuple_(*keys)
@@ -196,6 +208,19 @@ class Reads:
         with self._read() as link:
             return usages.read_usage(link, by, since_ns, until_ns, limit)
 
+    def plans(self, principal: str, limit: int) -> list[WindowRow]:
+        """Windows of plans; an empty ``principal`` filters nothing."""
+        with self._read() as link:
+            return read_windows(link, principal, limit)
+
+    def limits(self, subject: str, limit: int) -> tuple[list[AccountRow], list[BucketRow]]:
+        """Accounts and buckets as they stand; an empty ``subject`` filters nothing."""
+        if "\0" in subject:
+            return [], []
+        subjects = [subject] if subject else []
+        with self._read() as link:
+            return read_accounts(link, subjects, limit), read_buckets(link, subjects, limit)
+
     def keys(self, principal: str, limit: int, cursor: KeyCursor | None, now_ns: int) -> KeyPage:
         """A page of gateway keys, the newest first; an empty ``principal`` filters nothing."""
         with self._read() as link:
@@ -231,6 +256,18 @@ class Reads:
         """Tokens and money by upstream and model, over everything the store holds."""
         with self._read() as link:
             return usages.read_spending(link)
+
+    def client_loads(self, since_ns: int) -> list[ClientLoad]:
+        """Inference calls by client since then, bounded: the rest is ``other``."""
+        with self._read() as link:
+            return read_client_loads(link, since_ns)
+
+    def traffic(
+        self, since_ns: int | None, until_ns: int | None, limit: int
+    ) -> tuple[list[Traffic], bool]:
+        """Inference calls by client and source, and whether there are more clients."""
+        with self._read() as link:
+            return read_traffic(link, since_ns, until_ns, limit)
 
     def clients(self, limit: int) -> list[ClientRow]:
         """Clients by their sessions, busiest first: who sends an id and who does not."""

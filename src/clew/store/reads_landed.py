@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from clew.store.reads_shapes import Record, record_view
+from clew.store.reads_shapes import Record, record_view, with_breaks
 from clew.store.schema import attempts, landing
 
 MAX_LANDED: Final = 200
@@ -28,11 +28,6 @@ def last_place(link: sa.Connection) -> int:
 
 def read_landed(link: sa.Connection, after: int, limit: int = MAX_LANDED) -> list[Landed]:
     """Records that landed after a place, in their order."""
-    query = (
-        sa.select(attempts)
-        .where(attempts.c.landed > after)
-        .order_by(attempts.c.landed)
-        .limit(limit)
-    )
+    query = with_breaks().where(attempts.c.landed > after).order_by(attempts.c.landed).limit(limit)
     rows = link.execute(query).mappings()
     return [Landed(row["landed"], record_view(row)) for row in rows]

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from clew.store.schema import attempts
+from clew.store.schema import attempts, cache_breaks
 
 NANO: Final = 1_000_000_000
 MAX_INTEGER: Final = 2**63 - 1
@@ -71,6 +72,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
 
 
+class CacheBreakView(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call found less in the upstream's cache than the one before it (`core.cache_break`)."""
+
+    cause: str
+    kind: str | None
+    block: int | None
+    lost_tokens: int
+    idle_s: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. Durations count from the moment the request was received."""
 
@@ -91,6 +102,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None
     binding: str | None
     epoch: int | None
+    placed_by: str | None
+    """Why this worker; null where there was no choice."""
     model: str | None
     status: int | None
     error: str | None
@@ -114,6 +127,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     final: bool
     state: str
     flags: list[str]
+    cache_break: CacheBreakView | None
+    """Written a moment after the record itself."""
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -241,6 +256,7 @@ _RECORD_NULL_WHEN_EMPTY: Final = (
     "session_id",
     "client",
     "worker",
+    "placed_by",
     "model",
     "status",
     "error",
@@ -254,8 +270,28 @@ _RECORD_SAME: Final = tuple(
 )
 
 
+_BREAK_FIELDS: Final = CacheBreakView.__struct_fields__
+
+
+def with_breaks() -> sa.Select[Any]:
+    """Attempts, each with why it broke a cache where it did; what `record_view` reads."""
+    labels = [cache_breaks.c[name].label(f"break_{name}") for name in _BREAK_FIELDS]
+    mine = sa.and_(
+        cache_breaks.c.request_id == attempts.c.request_id,
+        cache_breaks.c.attempt == attempts.c.attempt,
+    )
+    return sa.select(attempts, *labels).outerjoin_from(attempts, cache_breaks, mine)
+
+
+def _break_view(row: RowMapping) -> CacheBreakView | None:
+    if row["break_cause"] is None:
+        return None
+    fields = {name: row[f"break_{name}"] for name in _BREAK_FIELDS}
+    return CacheBreakView(**fields | {"kind": fields["kind"] or None})
+
+
 def record_view(row: RowMapping) -> Record:
-    """A row of ``attempts``."""
+    """A row of `with_breaks`."""
     fields: dict[str, Any] = {name: row[name] for name in _RECORD_SAME}
     fields |= {name: row[name] or None for name in _RECORD_NULL_WHEN_EMPTY}
     fields |= {f"{name}_ms": _milliseconds(row[f"{name}_us"]) for name in _RECORD_DURATIONS}
@@ -265,6 +301,7 @@ def record_view(row: RowMapping) -> Record:
         received_at=time_text(row["received_at_ns"]),
         cost_usd=usd(sum(costs)) if costs else None,
         flags=list(row["flags"] or ()),
+        cache_break=_break_view(row),
     )
 
 

@@ -1,6 +1,7 @@
 """Usage: sums of attempts by one property, over a span of time.
 
-An attempt is unpriced when it has tokens and no price. Rows are the dearest first (days: the
+Errors and unpriced attempts are counted as `keeper.ledger.counters` counts them for a session, so
+that a session's row here and its counters are equal. Rows are the dearest first (days: the
 newest first); beyond the limit they are left out, which the answer says, and never from the totals.
 """
 
@@ -126,13 +127,14 @@ def _sums() -> list[sa.Label[Any]]:
     unpriced = sa.and_(
         columns.billed_nanousd.is_(None),
         columns.imputed_nanousd.is_(None),
-        sa.func.coalesce(columns.input_tokens, 0) + sa.func.coalesce(columns.output_tokens, 0) > 0,
+        columns.api != "",
     )
+    failed = sa.or_(columns.error != "", columns.status >= 400)
     plain = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
     money = ("billed_nanousd", "imputed_nanousd")
     return [
         sa.func.count().label("requests"),
-        sa.func.sum(sa.case((columns.error != "", 1), else_=0)).label("errors"),
+        sa.func.sum(sa.case((failed, 1), else_=0)).label("errors"),
         *(sa.func.sum(columns[name]).label(name) for name in (*plain, *money)),
         sa.func.sum(sa.case((unpriced, 1), else_=0)).label("unpriced"),
     ]

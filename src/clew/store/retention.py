@@ -13,9 +13,13 @@ import sqlalchemy as sa
 
 from clew.core.claim import Principal, SessionKey
 from clew.core.moves import ALWAYS
+from clew.store.audit import remove_salts
 from clew.store.schema import (
     aliases,
     attempts,
+    audit_salts,
+    bindings,
+    cache_breaks,
     cascades,
     moves,
     responses,
@@ -34,9 +38,11 @@ _BELONGING: Final = (
     (aliases, "session"),
     (tallies, "session"),
     (responses, "session"),
+    (bindings, "session"),
     (session_events, "session"),
     (tree_repairs, "session"),
     (cascades, "session"),
+    (audit_salts, "session"),
     (moves, "session"),
 )
 
@@ -69,6 +75,7 @@ class Pruned(NamedTuple):
 
 def prune_attempts(connection: sa.Connection, before_ns: int) -> bool:
     """Remove some attempts received before then; whether there may be more."""
+    connection.execute(sa.delete(cache_breaks).where(cache_breaks.c.at_ns < before_ns))
     old = attempts.c.received_at_ns < before_ns
     query = sa.select(attempts.c.request_id).where(old).order_by(attempts.c.received_at_ns)
     found = list(connection.scalars(query.limit(PRUNED_ATTEMPTS)))
@@ -136,4 +143,5 @@ def _remove(connection: sa.Connection, keys: list[SessionKey]) -> None:
             connection.execute(
                 sa.delete(moves).where(moves.c.target.in_(into), moves.c.session.in_(led))
             )
+            remove_salts(connection, led)
             led += into

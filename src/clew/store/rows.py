@@ -89,6 +89,7 @@ class AttemptRow(NamedTuple):
     worker: str | None
     binding: str | None
     epoch: int | None
+    placed_by: str
     model: str
     status: int
     error: str
@@ -139,6 +140,17 @@ class EventRow(NamedTuple):
     after: dict[str, str] | None
     before: dict[str, str] | None = None
     evidence: tuple[str, ...] = ()
+
+
+class BindingRow(NamedTuple):
+    """The worker that a session holds on one upstream and phase: of several the highest epoch."""
+
+    session: SessionKey
+    upstream: str
+    phase: str
+    worker: str
+    epoch: int
+    bound_at_ns: int
 
 
 class OpenRow(NamedTuple):

@@ -119,6 +119,8 @@ attempts: Final = sa.Table(
     sa.Column("worker", sa.String(256)),
     sa.Column("binding", sa.String(16)),
     sa.Column("epoch", sa.BigInteger),
+    # Why this worker; empty where there was no choice.
+    sa.Column("placed_by", sa.String(32), nullable=False, server_default=""),
     sa.Column("model", sa.String(256), nullable=False, server_default=""),
     sa.Column("status", sa.Integer, nullable=False),
     sa.Column("error", sa.String(64), nullable=False, server_default=""),
@@ -154,6 +156,52 @@ attempts: Final = sa.Table(
     sa.Index("attempts_by_time", "received_at_ns"),
     sa.Index("attempts_by_root", "root"),
     sa.Index("attempts_by_landing", "landed"),
+)
+
+# The worker each session holds, by upstream and phase (empty, prefill, decode).
+bindings: Final = sa.Table(
+    "bindings",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
+    sa.Column("upstream", sa.String(64), primary_key=True),
+    sa.Column("phase", sa.String(8), primary_key=True),
+    sa.Column("worker", sa.String(256), nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("bound_at_ns", _ns, nullable=False),
+    sa.Index("bindings_by_worker", "worker"),
+)
+
+# What attempts cost by a later price table: one row for each time one changed, never altered. The
+# attempt's own row shows what holds now; the first row here what it was at first.
+corrections: Final = sa.Table(
+    "corrections",
+    metadata,
+    sa.Column("id", _row_number, primary_key=True, autoincrement=True),
+    sa.Column("request_id", _id, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("received_at_ns", _ns, nullable=False),
+    sa.Column("at_ns", _ns, nullable=False),
+    sa.Column("before_nanousd", sa.BigInteger),  # null: it was unpriced
+    sa.Column("after_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("is_billed", sa.Boolean, nullable=False),
+    sa.Column("before_version", sa.String(64), nullable=False, server_default=""),
+    sa.Column("after_version", sa.String(64), nullable=False),
+    sa.Index("corrections_by_attempt", "request_id", "attempt"),
+    sa.Index("corrections_by_time", "received_at_ns"),
+)
+
+# How far the windows of a subscription are used, as its vendor said last (`core.plan`).
+plan_windows: Final = sa.Table(
+    "plan_windows",
+    metadata,
+    sa.Column("principal", sa.String(128), primary_key=True),
+    sa.Column("vendor", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("used_percent", sa.Float),
+    sa.Column("status", sa.String(32), nullable=False, server_default=""),
+    sa.Column("window_s", sa.BigInteger),
+    sa.Column("resets_at_ns", _ns),
+    sa.Column("seen_at_ns", _ns, nullable=False),
 )
 
 # Intents whose outcome has not been read yet; what the projector holds over its own restart.
@@ -302,4 +350,90 @@ changes: Final = sa.Table(
     sa.Column("subject", _id, nullable=False),
     sa.Column("detail", sa.LargeBinary),
     sa.Column("at_ns", _ns, nullable=False),
+)
+
+# The audit chain of each installation (`core.audit`): its last record, and the last one that is
+# known to be on disk in DATA/audit.
+audit_heads: Final = sa.Table(
+    "audit_heads",
+    metadata,
+    sa.Column("instance", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("written_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("written_hash", sa.String(64), nullable=False, server_default=""),
+)
+
+# Lines of the chain, committed with what they record, that the files do not hold for certain yet.
+audit_outbox: Final = sa.Table(
+    "audit_outbox",
+    metadata,
+    sa.Column("instance", sa.String(64), primary_key=True),
+    sa.Column("last_seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("lines", sa.LargeBinary, nullable=False),
+)
+
+# By what a session's names are sealed in the audit chain. Forgetting a session removes its salt.
+audit_salts: Final = sa.Table(
+    "audit_salts",
+    metadata,
+    sa.Column("session", _id, primary_key=True),
+    sa.Column("salt", sa.LargeBinary(16), nullable=False),
+)
+
+# Why a call found less in the upstream's cache than the call before it (`core.cache_break`).
+cache_breaks: Final = sa.Table(
+    "cache_breaks",
+    metadata,
+    sa.Column("request_id", _id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at_ns", _ns, nullable=False),
+    sa.Column("cause", sa.String(16), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False, server_default=""),
+    sa.Column("block", sa.Integer),
+    sa.Column("lost_tokens", sa.BigInteger, nullable=False),
+    sa.Column("idle_s", sa.BigInteger, nullable=False),
+    sa.Index("cache_breaks_by_time", "at_ns"),
+)
+
+# What a budget's subject has spent in one window, and what calls in flight hold of it.
+budget_accounts: Final = sa.Table(
+    "budget_accounts",
+    metadata,
+    sa.Column("id", sa.String(320), primary_key=True),  # scope, period and subject as one text
+    sa.Column("scope", sa.String(16), nullable=False),
+    sa.Column("subject", sa.String(256), nullable=False),
+    sa.Column("period", sa.String(16), nullable=False),  # 2026-11-22, 2026-11, or empty
+    sa.Column("spent_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("reserved_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("extended_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("last_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("is_paused", sa.Boolean, nullable=False),
+    sa.Column("updated_at_ns", _ns, nullable=False),
+    sa.Index("budget_accounts_by_update", "updated_at_ns"),
+)
+
+# How far each rate limit of a subject is used up (`core.limits`); a full bucket needs no row.
+limit_buckets: Final = sa.Table(
+    "limit_buckets",
+    metadata,
+    sa.Column("id", sa.String(320), primary_key=True),
+    sa.Column("scope", sa.String(16), nullable=False),
+    sa.Column("subject", sa.String(256), nullable=False),
+    sa.Column("rate", sa.String(40), nullable=False),
+    sa.Column("full_at_ns", _ns, nullable=False),
+    sa.Column("seen_at_ns", _ns, nullable=False),
+    sa.Index("limit_buckets_by_full", "full_at_ns"),
+)
+
+# Calls that were admitted and not settled, with what they hold of accounts and buckets.
+grants: Final = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("id", _id, primary_key=True),  # the request's id
+    sa.Column("journal", sa.String(128), nullable=False),  # where its intent will be
+    sa.Column("state", sa.String(12), nullable=False),  # granted | unsettled
+    sa.Column("at_ns", _ns, nullable=False),
+    sa.Column("holds", sa.LargeBinary, nullable=False),
+    sa.Index("grants_by_journal", "journal", "state"),
 )

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from clew.core.claim import SessionKey
 from clew.core.moves import ALWAYS, EVERYTHING, Move
+from clew.store.audit import drop_salts
 from clew.store.rows import COUNTERS, CascadeRow
 from clew.store.schema import (
     aliases,
@@ -155,6 +156,7 @@ class VerbWriter:
         """Remove every name of a session: aliases, responses, what happened to it."""
         for table in (aliases, responses, session_events):
             self._connection.execute(sa.delete(table).where(table.c.session == key))
+        drop_salts(self._connection, key)
 
     # --- attempts ------------------------------------------------------------------------------
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from operator import attrgetter
-from typing import Any, Final, Protocol, TypeVar
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from clew.core.claim import SessionKey
 from clew.core.moves import Move
 from clew.core.session import FORGOTTEN
 from clew.store.changes import ChangeLog
+from clew.store.metering import WindowRow, prune_metering, put_windows
 from clew.store.retention import Pruned, prune_attempts, prune_rules, prune_sessions
 from clew.store.rows import (
     AliasKey,
     AliasRow,
     AttemptKey,
     AttemptRow,
+    BindingRow,
     CascadeRow,
     EventRow,
     OpenRow,
@@ -43,20 +43,18 @@ from clew.store.schema import (
     landing,
     moves,
     open_attempts,
-    responses,
-    session_events,
     sessions,
     tallies,
     tree_repairs,
 )
+from clew.store.statements import SESSION_FIELDS, Statements
 
 CHUNK: Final = 500
 """Keys a look-up names at once: well under every database's bound on parameters."""
 
 K = TypeVar("K")
 
-_SESSION_FIELDS: Final = tuple(field.name for field in fields(SessionRow))
-_session_values: Final = attrgetter(*_SESSION_FIELDS)
+_session_values: Final = attrgetter(*SESSION_FIELDS)
 
 
 class Transaction(Protocol):
@@ -96,6 +94,14 @@ class Transaction(Protocol):
 
     def put_responses(self, rows: Sequence[ResponseRow]) -> None:
         """Insert; an earlier sighting wins."""
+        ...
+
+    def put_windows(self, rows: Sequence[WindowRow]) -> None:
+        """Insert or replace by what was said later."""
+        ...
+
+    def put_bindings(self, rows: Sequence[BindingRow]) -> None:
+        """Insert; of the same session, upstream and phase the highest epoch wins."""
         ...
 
     def put_events(self, rows: Sequence[EventRow]) -> None:
@@ -187,19 +193,38 @@ class Transaction(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Who records what a transaction has written, inside of it (`keeper.audit`)."""
+
+    def note(
+        self,
+        connection: sa.Connection,
+        attempts: Sequence[AttemptRow],
+        events: Sequence[EventRow],
+    ) -> None:
+        """Rows that were written; raising rolls them back."""
+        ...
+
+
 class StoreWriter:
     """Opens transactions on one engine. Used by one thread at a time."""
 
-    def __init__(self, engine: sa.Engine, log: ChangeLog | None = None) -> None:
+    def __init__(
+        self, engine: sa.Engine, log: ChangeLog | None = None, witness: Witness | None = None
+    ) -> None:
         self._engine = engine
-        self._statements = _Statements(engine)
+        self._witness = witness
+        self._statements = Statements(engine)
         self._log = log or ChangeLog()
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         """A transaction: committed at the end of the block, rolled back by an exception."""
         with self._engine.begin() as connection:
-            yield _Transaction(connection, self._statements, self._log)
+            transaction = _Transaction(connection, self._statements, self._log)
+            yield transaction
+            if self._witness is not None:
+                self._witness.note(connection, transaction.attempts_put, transaction.events_put)
 
     def open_attempts(self) -> list[OpenRow]:
         """Halves of attempts that were waiting when the last keeper left."""
@@ -222,7 +247,7 @@ class StoreWriter:
         sessions removed and whether there may be more.
         """
         with self._engine.begin() as connection:
-            if prune_attempts(connection, before_ns):
+            if prune_attempts(connection, before_ns) | prune_metering(connection, before_ns):
                 return [], True
             prune_rules(connection, before_ns)
             pruned = prune_sessions(connection, before_ns, idle_before_ns, kept)
@@ -238,116 +263,18 @@ class StoreWriter:
                 connection.execute(sa.delete(table).where(table.c.journal.in_(names)))
 
 
-class _Statement:
-    """A statement in the driver's own words, and which value goes where."""
-
-    def __init__(self, engine: sa.Engine, clause: sa.Executable) -> None:
-        compiled = clause.compile(dialect=engine.dialect)  # type: ignore[attr-defined]  # ClauseElement's, which every statement is
-        self._sql = str(compiled)
-        self.names: tuple[str, ...] = tuple(compiled.positiontup)
-        types = [compiled.binds[name].type for name in self.names]
-        self._bounds = (
-            [(n, one.length) for n, one in enumerate(types) if isinstance(one, sa.String)]
-            if engine.dialect.name == "postgresql"
-            else []
-        )
-
-    def run(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        if not rows:
-            return
-        bounds = self._bounds
-        fitting = [_fitted(row, bounds) for row in rows] if bounds else list(rows)
-        connection.exec_driver_sql(self._sql, fitting)
-
-
-def _fitted(row: tuple[Any, ...], bounds: Sequence[tuple[int, int | None]]) -> Sequence[Any]:
-    """The row as PostgreSQL takes it: no NUL in text, none longer than its column.
-
-    Ids are bounded and printable long before; this is for what a body may say at will, a model's
-    name, which must not keep a whole journal from being projected.
-    """
-    values: list[Any] | None = None
-    for place, length in bounds:
-        text = row[place]
-        if isinstance(text, str) and ("\0" in text or len(text) > (length or len(text))):
-            values = list(row) if values is None else values
-            values[place] = text.replace("\0", "\ufffd")[:length]
-    return tuple(values) if values is not None else row
-
-
-class _Statements:
-    """Every hot statement, compiled for the engine's dialect."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        insert = postgresql_insert if engine.dialect.name == "postgresql" else sqlite_insert
-
-        def put(table: sa.Table, columns: Sequence[str], *, wins: Sequence[str] = ()) -> _Statement:
-            """Insert or replace; with ``wins``, only by a row that is smaller in these columns."""
-            clause = insert(table).values({name: sa.bindparam(name) for name in columns})
-            keys = [column.name for column in table.primary_key]
-            if table is session_events:
-                keys = ["session", "subject"]
-            changed = {name: clause.excluded[name] for name in columns if name not in keys}
-            where = None
-            if wins:
-                new = sa.tuple_(*(clause.excluded[name] for name in wins))
-                where = new < sa.tuple_(*(table.c[name] for name in wins))
-            return _Statement(
-                engine,
-                clause.on_conflict_do_update(index_elements=keys, set_=changed, where=where),
-            )
-
-        self.insert_sessions = _Statement(
-            engine, sa.insert(sessions).values({n: sa.bindparam(n) for n in _SESSION_FIELDS})
-        )
-        self.update_sessions = _Statement(
-            engine,
-            sa.update(sessions)
-            .values({n: sa.bindparam(n) for n in _SESSION_FIELDS if n != "id"})
-            .where(sessions.c.id == sa.bindparam("_key")),
-        )
-        self.put_aliases = put(aliases, AliasRow._fields)
-        self.put_attempts = put(attempts, AttemptRow._fields)
-        self.put_responses = put(responses, ResponseRow._fields, wins=("seen_ns", "session"))
-        self.put_events = put(session_events, EventRow._fields, wins=("at_ns", "type"))
-        self.put_open = put(open_attempts, OpenRow._fields)
-        self.put_positions = put(journal_positions, PositionRow._fields)
-        count = insert(tallies).values(
-            {n: sa.bindparam(n) for n in ("session", "dimension", "value", "requests")}
-        )
-        self.add_tallies = _Statement(
-            engine,
-            count.on_conflict_do_update(
-                index_elements=["session", "dimension", "value"],
-                set_={"requests": tallies.c.requests + count.excluded.requests},
-            ),
-        )
-        self.delete_open = _Statement(
-            engine,
-            sa.delete(open_attempts).where(
-                open_attempts.c.request_id == sa.bindparam("_request"),
-                open_attempts.c.attempt == sa.bindparam("_attempt"),
-            ),
-        )
-        self.add_cascades = put(cascades, CascadeRow._fields)
-        self.add_repairs = _Statement(
-            engine,
-            insert(tree_repairs)
-            .values({"session": sa.bindparam("session")})
-            .on_conflict_do_nothing(),
-        )
-
-
 class _Transaction:
     """`Transaction` on one SQLAlchemy connection."""
 
-    def __init__(self, connection: sa.Connection, statements: _Statements, log: ChangeLog) -> None:
+    def __init__(self, connection: sa.Connection, statements: Statements, log: ChangeLog) -> None:
         self._connection = connection
         self._statements = statements
         self._log = log
+        self.attempts_put: list[AttemptRow] = []
+        self.events_put: list[EventRow] = []
 
     def sessions(self, keys: Iterable[SessionKey]) -> dict[SessionKey, SessionRow]:
-        columns = [sessions.c[name] for name in _SESSION_FIELDS]
+        columns = [sessions.c[name] for name in SESSION_FIELDS]
         found: dict[SessionKey, SessionRow] = {}
         # In order: keepers that lock several rows never wait for each other in a circle.
         for chunk in _chunks(sorted(set(keys))):
@@ -359,27 +286,21 @@ class _Transaction:
     def aliases(self, keys: Iterable[AliasKey]) -> dict[AliasKey, AliasRow]:
         found: dict[AliasKey, AliasRow] = {}
         columns = [aliases.c[name] for name in AliasRow._fields]
-        for chunk in _chunks(sorted(set(keys))):
-            # A join: SQLite scans the whole table for `(a, b, c) IN (VALUES …)`.
-            wanted = sa.values(
-                sa.column("p", sa.String), sa.column("f", sa.String), sa.column("v", sa.String)
-            )
-            found_by = wanted.data(chunk).cte("wanted")
-            query = (
-                sa.select(*columns)
-                .join_from(
-                    found_by,
-                    aliases,
-                    sa.and_(
-                        aliases.c.principal == found_by.c.p,
-                        aliases.c.family == found_by.c.f,
-                        aliases.c.value == found_by.c.v,
-                    ),
+        # One query for the values of one kind: SQLite scans the whole table for a list of triples,
+        # and a join with one is compiled anew each time.
+        for (principal, family), group in groupby(sorted(set(keys)), key=itemgetter(0, 1)):
+            for chunk in _chunks([value for _, _, value in group]):
+                query = (
+                    sa.select(*columns)
+                    .where(
+                        aliases.c.principal == principal,
+                        aliases.c.family == family,
+                        aliases.c.value.in_(chunk),
+                    )
+                    .order_by(aliases.c.value)
                 )
-                .with_for_update(of=aliases)
-            )
-            for row in self._connection.execute(query):
-                found[row[0], row[1], row[2]] = AliasRow(*row)
+                for row in self._connection.execute(query.with_for_update()):
+                    found[row[0], row[1], row[2]] = AliasRow(*row)
         return found
 
     def attempts(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, AttemptRow]:
@@ -406,6 +327,7 @@ class _Transaction:
         self._statements.put_aliases.run(self._connection, rows)
 
     def put_attempts(self, rows: Sequence[AttemptRow]) -> None:
+        self.attempts_put += rows
         values = [(*row[:-1], _json(row.flags)) for row in rows]
         self._statements.put_attempts.run(self._connection, values)
 
@@ -418,7 +340,14 @@ class _Transaction:
     def put_responses(self, rows: Sequence[ResponseRow]) -> None:
         self._statements.put_responses.run(self._connection, rows)
 
+    def put_windows(self, rows: Sequence[WindowRow]) -> None:
+        put_windows(self._connection, rows)
+
+    def put_bindings(self, rows: Sequence[BindingRow]) -> None:
+        self._statements.put_bindings.run(self._connection, rows)
+
     def put_events(self, rows: Sequence[EventRow]) -> None:
+        self.events_put += rows
         values = [
             (*row[:5], _json(row.after), _json(row.before), _json(row.evidence or None))
             for row in rows

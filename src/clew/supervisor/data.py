@@ -28,6 +28,7 @@ class DataDirectory:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("journal", "run"):
             (path / name).mkdir(mode=0o700, exist_ok=True)
+        _sync_directory(path)
         self._lock = os.open(path / "clew.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,4 +69,14 @@ class DataDirectory:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)
+        _sync_directory(self.path)
         return fresh
+
+
+def _sync_directory(path: Path) -> None:
+    """Names that a power loss must not take back: a new secret would rename every session."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

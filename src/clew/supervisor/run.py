@@ -2,7 +2,8 @@
 
 SIGTERM and SIGINT drain: gateways first (running streams finish, at most ``server.drain_s``), then
 the page, then the keeper, which projects what is left. A second signal ends everything at once.
-SIGHUP reads the configuration again and applies it whole or not at all.
+SIGHUP reads the configuration again and applies it whole or not at all. With ``idle_stop_s`` it
+drains by itself once nothing called for so long and no command holds it (`supervisor.idle`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from clew.config.schema import Config
 from clew.process.launch import Launch, set_up_logging
 from clew.supervisor.child import Child
 from clew.supervisor.data import DataDirectory, DataDirectoryBusyError
+from clew.supervisor.idle import LOOK_EVERY_S, Idleness, claim_end, read_work
+from clew.supervisor.ready import describe, ready_path, remove_ready, write_ready
 from clew.supervisor.sockets import BindError, listen_tcp, listen_unix, url_of
 
 log = logging.getLogger(__name__)
@@ -40,15 +44,18 @@ RESTART_ONLY = ("data", "store", "journal", "claims", "auth")
 """Sections that a running installation cannot change."""
 
 
-def run(config: Config, reload: Callable[[], Config] | None = None) -> int:
+def run(
+    config: Config, reload: Callable[[], Config] | None = None, idle_stop_s: float = 0.0
+) -> int:
     """Serve until told to stop; returns the exit status.
 
-    ``reload`` reads the configuration again on SIGHUP; it raises on a bad one.
+    ``reload`` reads the configuration again on SIGHUP; it raises on a bad one. ``idle_stop_s``: end
+    after so long without work; 0: never.
     """
     raise_open_files_limit()
     try:
         directory = DataDirectory(Path(config.data))
-        supervisor = Supervisor(config, directory, reload)
+        supervisor = Supervisor(config, directory, reload, idle_stop_s)
     except DataDirectoryBusyError as busy:
         print(f"clew: {busy} is in use by another `clew serve`", file=sys.stderr)
         return EXIT_FAILED
@@ -74,9 +81,14 @@ class Supervisor:
     """The parent process of one installation."""
 
     def __init__(
-        self, config: Config, directory: DataDirectory, reload: Callable[[], Config] | None
+        self,
+        config: Config,
+        directory: DataDirectory,
+        reload: Callable[[], Config] | None,
+        idle_stop_s: float = 0.0,
     ) -> None:
         self._config = config
+        self._idle_stop_s = idle_stop_s
         self._reload = reload
         self._stops = 0
         self._stop = asyncio.Event()
@@ -111,8 +123,11 @@ class Supervisor:
         for child in children:
             child.start()
         status = await self._announce(children)
+        if status == EXIT_OK and self._idle_stop_s:
+            self._watching = asyncio.create_task(self._stop_when_idle())
         if status == EXIT_OK:
             await self._stop.wait()
+        remove_ready(self._base.data)
         return max(status, await self._drain())
 
     async def _announce(self, children: list[Child]) -> int:
@@ -123,6 +138,7 @@ class Supervisor:
         await asyncio.wait(waiting, timeout=READY_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
         if every.done():
             base = self._base
+            self._write_ready()
             login = f"{base.admin_url}/login#{base.admin_token}"
             print(f"clew ready gateway={base.gateway_url} admin={login}", flush=True)
             stop.cancel()
@@ -157,6 +173,31 @@ class Supervisor:
         await self._web.stop(LEAVE_PATIENCE_S)
         await self._keeper.stop(LEAVE_PATIENCE_S)
 
+    async def _stop_when_idle(self) -> None:
+        idleness = Idleness(self._idle_stop_s, time.monotonic())
+        data = self._base.data
+        while not self._stop.is_set():
+            await asyncio.sleep(LOOK_EVERY_S)
+            work = read_work(data, self._config.server.workers)
+            if not idleness.note(*work, time.monotonic()):
+                continue
+            # Kept open until this process ends: who comes now waits, and starts another.
+            self._ending = claim_end(data)
+            if self._ending is None:
+                idleness.keep(time.monotonic())
+                continue
+            log.info("nothing to do for %.0f s: draining", self._idle_stop_s)
+            self._on_stop()
+
+    def _write_ready(self) -> None:
+        base = self._base
+        urls = base.gateway_url, base.admin_url
+        ready = describe(self._config, *urls, os.getpid(), self._idle_stop_s)
+        try:
+            write_ready(base.data, ready)
+        except OSError as error:
+            log.warning("%s is not written: %s", ready_path(base.data), error)
+
     def _on_stop(self) -> None:
         self._stops += 1
         if self._stops == 1:
@@ -180,6 +221,7 @@ class Supervisor:
         for child in (*self._gateways, self._web, self._keeper):
             launch = msgspec.structs.replace(child.launch, config=fresh)
             self._reloading = asyncio.ensure_future(child.reload(launch))
+        self._write_ready()
         log.info("configuration applied")
 
     def _child(self, role: str, sock: socket.socket, index: int = 0) -> Child:

@@ -22,12 +22,16 @@ from clew.store.reads_usage import MAX_USAGE
 from clew.web import parameters
 from clew.web.answers import STALE_HEADER, answer, refusal_of
 from clew.web.desk import Desk, desk_of
+from clew.web.drift import DRIFT_ROUTES
 from clew.web.keys import KEY_ROUTES
+from clew.web.limits import LIMIT_ROUTES
 from clew.web.live import live
+from clew.web.metering import METERING_ROUTES
 from clew.web.metrics import MEDIA_TYPE, render
 from clew.web.names import split_name
 from clew.web.openapi import document
 from clew.web.verbs import VERBS, unknown_text
+from clew.web.workers import WORKER_ROUTES
 
 T = TypeVar("T")
 
@@ -194,5 +198,9 @@ ROUTES: Final = (
     Route("/api/v1/usage.csv", usage_csv),
     Route("/api/v1/clients", clients),
     Route("/api/v1/live", live),
+    *DRIFT_ROUTES,
+    *WORKER_ROUTES,
+    *METERING_ROUTES,
+    *LIMIT_ROUTES,
     *KEY_ROUTES,
 )

@@ -19,8 +19,10 @@ from starlette.requests import Request
 from clew.core.errors import ClewError
 from clew.process.launch import Launch
 from clew.store.reads import Reads
+from clew.store.reads_drift import ClientLoad
 from clew.store.reads_usage import Spending
 from clew.web.answers import Refusal, refusal_of
+from clew.web.fleets import Reports, read_reports
 from clew.web.freshness import Freshness
 from clew.web.gateways import Gateway, read_gateways
 from clew.web.metrics import Observed
@@ -31,6 +33,7 @@ from clew.web.readiness import (
     gateways_part,
     journal_part,
     judge,
+    workers_part,
 )
 
 T = TypeVar("T")
@@ -47,6 +50,10 @@ METRICS_AGE_NS: Final = 10_000_000_000
 """Scrapes share one look at the store for 10 s: the route needs no token, so it must be cheap."""
 
 
+CLIENTS_AGE_NS: Final = 86_400_000_000_000
+"""How far back `/metrics` looks for clients: a day, so that an old version fades from it."""
+
+
 class Tally(msgspec.Struct, frozen=True):
     """One look at the store for `/metrics`."""
 
@@ -54,6 +61,7 @@ class Tally(msgspec.Struct, frozen=True):
     is_up: bool
     sessions: dict[str, int]
     spending: list[Spending]
+    clients: list[ClientLoad] = []
 
 
 class Desk:
@@ -103,6 +111,11 @@ class Desk:
         config = self.launch.config
         return read_gateways(self.launch.data / "run", config.server.workers, self.now_ns())
 
+    def worker_reports(self) -> Reports:
+        """What the gateways last said of their workers."""
+        config = self.launch.config
+        return read_reports(self.launch.data / "run", config.server.workers, self.now_ns())
+
     async def readiness(self) -> Readiness:
         """Every part's state now."""
         has_keeper = await self.freshness.settle()
@@ -112,7 +125,8 @@ class Desk:
                 "store": await run_in_threadpool(self._store_part),
                 "gateways": await run_in_threadpool(lambda: gateways_part(self.gateways())),
                 "journal": await run_in_threadpool(journal_part, self.launch.journal_directory),
-                "claims": claims_part(self.launch.config.claims.store),
+                "claims": claims_part(self.launch.config),
+                "workers": workers_part(await run_in_threadpool(self.worker_reports)),
             }
         )
 
@@ -126,15 +140,19 @@ class Desk:
             answers=self.answers,
             stale_reads=self.freshness.stale_reads,
             gateways=await run_in_threadpool(self.gateways),
+            fleets=await run_in_threadpool(self.worker_reports),
             is_store_up=tally.is_up,
             sessions=tally.sessions,
             spending=tally.spending,
+            clients=tally.clients,
         )
 
     def _look(self) -> Tally:
         now_ns = self.now_ns()
         try:
-            return Tally(now_ns, True, self.reads.counts(now_ns), self.reads.spending())
+            counts, spending = self.reads.counts(now_ns), self.reads.spending()
+            clients = self.reads.client_loads(now_ns - CLIENTS_AGE_NS)
+            return Tally(now_ns, True, counts, spending, clients)
         except SQLAlchemyError:
             return Tally(now_ns, False, {}, [])
 

@@ -26,6 +26,8 @@ COUNTERS: Final = {
     "journal_refusals_total": "Requests refused because the journal could not be written.",
     "keeper_asks_total": "Questions put to the keeper.",
     "keeper_away_total": "Questions that the keeper was not there to answer.",
+    "budget_refusals_total": "Calls refused by a budget.",
+    "limit_refusals_total": "Calls refused by a limit, or held too long by a budget.",
 }
 GAUGES: Final = {
     "in_flight": "Requests being served.",

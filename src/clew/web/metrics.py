@@ -16,7 +16,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from clew.core.clients import product_of
+from clew.core.drift import version_of
+from clew.store.reads_drift import ClientLoad
 from clew.store.reads_usage import Spending
+from clew.web.fleets import Reports, count_states, lists_read
 from clew.web.gateways import COUNTERS, GAUGES, Gateway
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -28,9 +32,12 @@ OWN: Final = {
     "clew_stale_reads_total": "Reads that went on without the keeper's word.",
     "clew_gateway_up": "Whether the gateway wrote its counters lately.",
     "clew_gateway_ready": "Whether the gateway says that it is ready.",
+    "clew_workers": "Workers of an upstream by state, as each gateway sees them.",
+    "clew_discovery_up": "Whether an upstream's list of workers can be read.",
     "clew_store_up": "Whether the store could be read for this answer.",
     "clew_sessions": "Sessions in the store by state.",
     "clew_tokens": "Tokens in the store; input holds cached and cache_write.",
+    "clew_client_calls": "Inference calls of the last day, by client and whether an id named them.",
     "clew_cost_usd": "Priced cost in the store; api is billed, other is imputed.",
 }
 
@@ -44,9 +51,11 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """Exchanges by route pattern and status."""
     stale_reads: int
     gateways: Sequence[Gateway]
+    fleets: Reports
     is_store_up: bool
     sessions: dict[str, int]
     spending: Sequence[Spending]
+    clients: Sequence[ClientLoad] = ()
 
 
 def names() -> list[str]:
@@ -70,6 +79,7 @@ class _Scrape(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _of_gateways(self._observed.gateways)
+        yield from _of_fleets(self._observed.fleets)
         yield from _of_this_process(self._observed)
         yield from _of_the_store(self._observed)
 
@@ -88,6 +98,16 @@ def _of_gateways(gateways: Sequence[Gateway]) -> Iterator[Metric]:
         up.add_metric([str(gateway.index)], float(gateway.is_up))
         ready.add_metric([str(gateway.index)], float(gateway.is_ready))
     yield from (up, ready)
+
+
+def _of_fleets(reports: Reports) -> Iterator[Metric]:
+    workers = _own_gauge("clew_workers", "gateway", "upstream", "state")
+    for (index, upstream, state), count in count_states(reports).items():
+        workers.add_metric([str(index), upstream, state], count)
+    lists = _own_gauge("clew_discovery_up", "gateway", "upstream")
+    for (index, upstream), is_read in lists_read(reports).items():
+        lists.add_metric([str(index), upstream], float(is_read))
+    yield from (workers, lists)
 
 
 def _of_this_process(observed: Observed) -> Iterator[Metric]:
@@ -113,7 +133,16 @@ def _of_the_store(observed: Observed) -> Iterator[Metric]:
             tokens.add_metric([*where, kind], getattr(row, f"{kind}_tokens"))
         cost.add_metric([*where, "api"], row.billed_nanousd / 1e9)
         cost.add_metric([*where, "other"], row.imputed_nanousd / 1e9)
-    yield from (up, sessions, tokens, cost)
+    yield from (up, sessions, tokens, cost, _clients(observed.clients))
+
+
+def _clients(loads: Sequence[ClientLoad]) -> Metric:
+    calls = _own_gauge("clew_client_calls", "client", "version", "id")
+    for load in loads:
+        where = [product_of(load.client)[:MAX_LABEL], version_of(load.client)[:MAX_LABEL]]
+        calls.add_metric([*where, "yes"], load.with_id)
+        calls.add_metric([*where, "no"], load.requests - load.with_id)
+    return calls
 
 
 def _own_gauge(name: str, *labels: str) -> GaugeMetricFamily:

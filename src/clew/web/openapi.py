@@ -13,6 +13,7 @@ import msgspec
 from clew import __version__
 from clew.core.clients import ClientEntry
 from clew.store.reads import ClientRow, EventPage, RecordPage, SessionPage
+from clew.store.reads_drift import MAX_CLIENTS
 from clew.store.reads_keys import KEY_CURSOR, KeyPage
 from clew.store.reads_query import (
     EVENT_CURSOR,
@@ -25,7 +26,11 @@ from clew.store.reads_query import (
 )
 from clew.store.reads_shapes import Session, Totals
 from clew.store.reads_usage import MAX_USAGE, Usage
+from clew.web.drift import DriftList
+from clew.web.fleets import WorkerList
 from clew.web.keys import DEFAULT_GRACE, ChangedKey, IssuedKey, KeyRequest, NoRequest
+from clew.web.limits import BudgetRequest, LimitList
+from clew.web.metering import PlanList, RerateRequest, Rerating
 from clew.web.parameters import AGE, MAX_TEXT
 from clew.web.readiness import Readiness
 from clew.web.verbs import (
@@ -55,6 +60,11 @@ _STRUCTS: Final = (
     Totals,
     Readiness,
     ClientList,
+    DriftList,
+    WorkerList,
+    PlanList,
+    RerateRequest,
+    Rerating,
     KeyPage,
     KeyRequest,
     NoRequest,
@@ -64,6 +74,8 @@ _STRUCTS: Final = (
     MergeRequest,
     SplitRequest,
     ForgetRequest,
+    BudgetRequest,
+    LimitList,
     ChangedSession,
 )
 _TEXT: Final[Json] = {"type": "string", "maxLength": MAX_TEXT}
@@ -147,14 +159,63 @@ def _paths() -> Json:
         ),
         "/api/v1/usage": _get("Sums by one property.", _ref("Usage"), usage),
         "/api/v1/usage.csv": _get("The same as CSV.", {"type": "string"}, usage, kind="text/csv"),
+        **_client_paths(),
+        "/api/v1/workers": _get(
+            "The workers of every upstream, and where each one is listed.",
+            _ref("WorkerList"),
+            [_query("upstream", _TEXT, "Of this upstream only.")],
+        ),
+        "/api/v1/limits": _get(
+            "Limits and budgets as they stand.",
+            _ref("LimitList"),
+            [
+                _query("subject", _TEXT, "Of this subject only: Clew's id of a session, a name."),
+                _query("limit", _count(MAX_PAGE), "Of each kind."),
+            ],
+        ),
+        **_metering_paths(),
+        **_key_paths(),
+        **_verb_paths(session),
+        "/api/v1/live": _live(),
+    }
+
+
+def _client_paths() -> Json:
+    return {
         "/api/v1/clients": _get(
             "Clients recognised; those seen, busiest first.",
             _ref("ClientList"),
             [_query("limit", _count(MAX_PAGE))],
         ),
-        **_key_paths(),
-        **_verb_paths(session),
-        "/api/v1/live": _live(),
+        "/api/v1/drift": _get(
+            "The share of requests with an id, by client and version.",
+            _ref("DriftList"),
+            [
+                _query("since", _TIME, "Received from then on; a week unless given."),
+                _query("until", _TIME, "Received before then."),
+                _query("limit", _count(MAX_CLIENTS)),
+            ],
+        ),
+    }
+
+
+def _metering_paths() -> Json:
+    times: Json = {
+        name: {"anyOf": [*_TIME["anyOf"], {"type": "null"}]} for name in ("since", "until")
+    }
+    cursor: Json = {"anyOf": [_cursor(REQUEST_CURSOR), {"type": "null"}]}
+    body: Json = {"properties": {**times, "cursor": cursor}}
+    return {
+        "/api/v1/plans": _get(
+            "How far the windows of subscriptions are used.",
+            _ref("PlanList"),
+            [_query("principal", _TEXT), _query("limit", _count(MAX_PAGE))],
+        ),
+        "/api/v1/usage/rerate": _post(
+            "Price what arrived in a time anew; corrections are new rows.",
+            _ref("Rerating"),
+            {"allOf": [_ref("RerateRequest"), body]},
+        ),
     }
 
 
@@ -165,6 +226,7 @@ def _verb_paths(session: str) -> Json:
         ("merge", "Merge it into another; the survivor.", "MergeRequest"),
         ("split", "Split an id off; what came by it.", "SplitRequest"),
         ("forget", "Erase its names; the row without them.", "ForgetRequest"),
+        ("budget", "Extend, pause or resume its budgets and its tree's.", "BudgetRequest"),
     )
     return {
         f"{session}/{verb}": _post(

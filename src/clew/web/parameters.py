@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
+from clew.store.reads_drift import MAX_CLIENTS
 from clew.store.reads_keys import key_cursor
 from clew.store.reads_query import (
     MAX_PAGE,
@@ -167,6 +168,14 @@ KEYS: Final[Mapping[str, Reader]] = {
     "limit": _count_to(MAX_PAGE),
     "cursor": lambda text, _now_ns: key_cursor(text),
 }
+DRIFT: Final[Mapping[str, Reader]] = {
+    "since": read_time,
+    "until": read_time,
+    "limit": _count_to(MAX_CLIENTS),
+}
+WORKERS: Final[Mapping[str, Reader]] = {"upstream": _text}
+PLANS: Final[Mapping[str, Reader]] = {"principal": _text, "limit": _count_to(MAX_PAGE)}
+LIMITS: Final[Mapping[str, Reader]] = {"subject": _text, "limit": _count_to(MAX_PAGE)}
 NONE: Final[Mapping[str, Reader]] = {}
 
 

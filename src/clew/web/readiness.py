@@ -1,7 +1,7 @@
 """Whether the installation can serve, part by part, each with its reason.
 
-Ready means that every part is; the parts are the keeper, the store, the gateways, the journal and
-the claims. A part's note is said even when it is ready.
+Ready means that every part is; the parts are the keeper, the store, the gateways, the journal, the
+claims and the workers. A part's note is said even when it is ready.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Final
 
 import msgspec
 
+from clew.config.schema import Config
+from clew.fleet.notes import claims_note
+from clew.web.fleets import Reports, fleet_troubles
 from clew.web.gateways import Gateway
 
 JOURNAL_ROOM_BYTES: Final = 64 * 1024 * 1024
@@ -57,7 +60,14 @@ def journal_part(directory: Path) -> Part:
     return Part(True)
 
 
-def claims_part(store: str) -> Part:
+def claims_part(config: Config) -> Part:
     """Claims in memory are ready, and say what they cannot do."""
-    note = "memory: bindings are known to one process only" if store == "memory" else ""
-    return Part(True, note)
+    return Part(True, claims_note(config))
+
+
+def workers_part(reports: Reports) -> Part:
+    """Says which upstreams have no worker that could serve, and which lists cannot be read.
+
+    It is ready nevertheless, as with a vendor that is down: another gateway would not help.
+    """
+    return Part(True, "; ".join(fleet_troubles(reports)))

@@ -18,6 +18,7 @@ from clew.web import parameters
 from clew.web.answers import answer, refusal_of
 from clew.web.bodies import read_body
 from clew.web.desk import Desk, desk_of
+from clew.web.limits import BudgetRequest, budget_arguments
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,13 @@ async def forget(request: Request, name: str) -> Response:
     return await _do(desk_of(request), "session.forget", name, {})
 
 
+async def budget(request: Request, name: str) -> Response:
+    """Extend, pause or resume its budgets."""
+    desk = desk_of(request)
+    body = await _read(request, BudgetRequest)
+    return await _do(desk, "session.budget", name, budget_arguments(desk, body))
+
+
 async def _read(request: Request, kind: type[Any]) -> Any:
     parameters.read_parameters(request.query_params, parameters.NONE, desk_of(request).now_ns())
     return await read_body(request, kind)
@@ -115,4 +123,5 @@ VERBS: Final[dict[str, Callable[[Request, str], Awaitable[Response]]]] = {
     "merge": merge,
     "split": split,
     "forget": forget,
+    "budget": budget,
 }

@@ -79,6 +79,51 @@ class BodyUntilClose:
         return data
 
 
+class Edit(Protocol):
+    """Changes a response's payload on its way; for what nobody edits, nothing of this runs."""
+
+    def feed(self, payload: bytes) -> bytes:
+        """What of the payload goes on now; the rest is held, bounded."""
+        ...
+
+    def rest(self) -> bytes:
+        """What is still held, at the end."""
+        ...
+
+
+class EditedBody:
+    """A reader whose payload passes through an `Edit`; not for ``Content-Length``."""
+
+    __slots__ = ("_edit", "_reader")
+
+    def __init__(self, reader: BodyReader, edit: Edit) -> None:
+        self._reader = reader
+        self._edit = edit
+
+    @property
+    def is_done(self) -> bool:
+        """As the reader inside."""
+        return self._reader.is_done
+
+    @is_done.setter
+    def is_done(self, value: bool) -> None:
+        self._reader.is_done = value
+
+    @property
+    def leftover(self) -> bytes:
+        """As the reader inside."""
+        return self._reader.leftover
+
+    @leftover.setter
+    def leftover(self, value: bytes) -> None:
+        self._reader.leftover = value
+
+    def feed(self, data: bytes) -> bytes:
+        """The edited payload; with the last of it also what the edit still held."""
+        payload = self._edit.feed(self._reader.feed(data))
+        return payload + self._edit.rest() if self._reader.is_done else payload
+
+
 def body_reader(framing: Framing, *, refuses_trailers: bool) -> BodyReader:
     """The reader for a message; requests refuse forbidden trailers, responses drop them."""
     if framing.kind is FramingKind.LENGTH:

@@ -25,8 +25,11 @@ __all__ = [
     "HeadShape",
     "RequestHead",
     "ResponseHead",
+    "ResponseShape",
+    "ResponseShapes",
     "WireError",
     "end_to_end",
+    "hop_fields",
     "parse_request_head",
     "parse_response_head",
 ]
@@ -39,6 +42,7 @@ _STATUS_LINE: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n"
 )
 _FIELDS: Final = re.compile(rb"(?<=\n)(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r\n")
+_FIELD_LINES: Final = re.compile(rb"(?<=\n)((" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r\n)")
 FIELD_LINE: Final = re.compile(TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 """One field line without its end, as in a trailer section."""
 ILLEGAL_BYTE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
@@ -89,6 +93,9 @@ class Framing(msgspec.Struct, frozen=True):
         return self.kind is not FramingKind.NONE and self.length != 0
 
 
+MAX_SHAPES: Final = 256
+"""Response shapes remembered, at most 64 KiB of names each: far more than upstreams have."""
+
 NO_BODY: Final = Framing(FramingKind.NONE)
 CHUNKED: Final = Framing(FramingKind.CHUNKED)
 UNTIL_CLOSE: Final = Framing(FramingKind.CLOSE)
@@ -97,13 +104,50 @@ UNTIL_CLOSE: Final = Framing(FramingKind.CLOSE)
 class HeadShape:
     """What equal heads share: the place of their length, and what was concluded from them."""
 
-    __slots__ = ("decision", "length_index")
+    __slots__ = ("admitted_by", "decision", "length_index")
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
         names = [name for name, _ in headers]
         self.length_index = names.index(b"content-length") if b"content-length" in names else -1
         self.decision: object = None
         """The handler's own; the wire never looks at it."""
+        self.admitted_by: object = None
+        """The handler's own, too."""
+
+
+class ResponseShape:
+    """What responses with the same field names share. An upstream sends few different ones."""
+
+    __slots__ = ("decision", "lowered", "roles")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        self.lowered = tuple(name.lower() for name in names)
+        """The names in lower case, in order."""
+        self.roles = tuple(
+            (index, name) for index, name in enumerate(self.lowered) if name in _ROLES
+        )
+        """The places of the fields that frame the message or rule its connection."""
+        self.decision: object = None
+        """The handler's own; the wire never looks at it."""
+
+
+class ResponseShapes:
+    """The shapes met lately: bounded, and emptied when it is full."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, ...], ResponseShape] = {}
+
+    def of(self, names: tuple[bytes, ...]) -> ResponseShape:
+        """The shape of these field names."""
+        shape = self._known.get(names)
+        if shape is None:
+            shape = ResponseShape(names)
+            if len(self._known) >= MAX_SHAPES:
+                self._known.clear()
+            self._known[names] = shape
+        return shape
 
 
 class RequestHead(msgspec.Struct, frozen=True):
@@ -140,13 +184,16 @@ class ResponseHead(msgspec.Struct, frozen=True):
     status: int
     reason: bytes
     version: int
-    names: list[bytes]
+    names: tuple[bytes, ...]
     headers: list[tuple[bytes, bytes]]
     framing: Framing
     keep_alive: bool
     content_length: int | None = None
     """What the head declared, also where no body follows (HEAD, 304)."""
     connection: frozenset[bytes] = frozenset()
+    lines: tuple[bytes, ...] = ()
+    """The field lines as they came, each with its CRLF, parallel to ``names``."""
+    shape: ResponseShape = msgspec.field(default_factory=lambda: ResponseShape(()))
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a lower-case name."""
@@ -224,15 +271,23 @@ def parse_request_head(block: bytes, limits: Limits) -> RequestHead:
 
 
 def parse_response_head(
-    block: bytes, request_method: bytes, limits: Limits | PoolLimits
+    block: bytes,
+    request_method: bytes,
+    limits: Limits | PoolLimits,
+    shapes: ResponseShapes | None = None,
 ) -> ResponseHead:
     """Read one complete head, blank line included; every WireError is the upstream's fault."""
     line = _STATUS_LINE.match(block)
     if line is None:
         raise WireError("bad_request", "the status line is malformed")
     minor, code, reason = line.groups()
-    names, headers = _fields(block, line.end(), limits)
-    roles = _roles(headers)
+    found = _FIELD_LINES.findall(block, line.end())
+    _check_fields(block, line.end(), len(found), limits)
+    lines, names, values = zip(*found, strict=True) if found else ((), (), ())
+    if b" \r\n" in block or b"\t\r\n" in block:  # rare: white space at a line's end
+        values = tuple(value.rstrip(b" \t") for value in values)
+    shape = (shapes or ResponseShapes()).of(names)
+    roles = _roles((name, values[index]) for index, name in shape.roles)
     status = int(code)
     version = 1 if minor == b"1" else 0
     options = _options(roles.get(b"connection"))
@@ -242,22 +297,28 @@ def parse_response_head(
         (reason or b"").strip(b" \t"),
         version,
         names,
-        headers,
+        list(zip(shape.lowered, values, strict=True)),
         framing,
         framing is not UNTIL_CLOSE and _keeps_alive(version, options),
         length,
         options,
+        lines,
+        shape,
     )
 
 
-def end_to_end(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes, bytes]]:
-    """(name as received, lower-cased name, value) of every field that goes on.
+def hop_fields(head: RequestHead | ResponseHead) -> frozenset[bytes]:
+    """The lower-case names of the fields that stay on this connection.
 
-    A response's ``content-length`` is left out: the relay frames the message anew.
+    A response's ``content-length`` is among them: the relay frames the message anew.
     """
     hop = _RESPONSE_HOP if isinstance(head, ResponseHead) else HOP_BY_HOP
-    if not head.connection <= _KNOWN_OPTIONS:
-        hop = hop | head.connection
+    return hop if head.connection <= _KNOWN_OPTIONS else hop | head.connection
+
+
+def end_to_end(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes, bytes]]:
+    """(name as received, lower-cased name, value) of every field that goes on."""
+    hop = hop_fields(head)
     return [
         (name, field[0], field[1])
         for name, field in zip(head.names, head.headers, strict=True)
@@ -288,21 +349,26 @@ def _bad_request_line(block: bytes, limits: Limits) -> WireError:
 
 def _fields(block: bytes, start: int, limits: Limits | PoolLimits) -> tuple[list[bytes], Fields]:
     """Every field line from ``start``; each match begins at a line's begin and spans it whole."""
-    if len(block) > limits.max_head_bytes:
-        raise WireError("header_too_large", f"the head is over {limits.max_head_bytes} bytes")
     found = _FIELDS.findall(block, start)
-    lines = block.count(b"\n", start) - 1
-    if lines > limits.max_fields:
-        raise WireError("header_too_large", f"the head has over {limits.max_fields} fields")
-    if len(found) != lines or block[-4:] != b"\r\n\r\n":
-        raise WireError("bad_request", "a field line is malformed")
+    _check_fields(block, start, len(found), limits)
     names = [name for name, _ in found]
     if b" \r\n" in block or b"\t\r\n" in block:  # rare: white space at a line's end
         return names, [(name.lower(), value.rstrip(b" \t")) for name, value in found]
     return names, [(name.lower(), value) for name, value in found]
 
 
-def _roles(headers: Fields) -> _Roles:
+def _check_fields(block: bytes, start: int, found: int, limits: Limits | PoolLimits) -> None:
+    """Every line from ``start`` on is one of the ``found`` fields, and there are not too many."""
+    if len(block) > limits.max_head_bytes:
+        raise WireError("header_too_large", f"the head is over {limits.max_head_bytes} bytes")
+    lines = block.count(b"\n", start) - 1
+    if lines > limits.max_fields:
+        raise WireError("header_too_large", f"the head has over {limits.max_fields} fields")
+    if found != lines or block[-4:] != b"\r\n\r\n":
+        raise WireError("bad_request", "a field line is malformed")
+
+
+def _roles(headers: Iterable[tuple[bytes, bytes]]) -> _Roles:
     """The fields with a role; a second framing field or a twin of one is refused."""
     found: _Roles = {}
     for name, value in headers:

@@ -12,6 +12,7 @@ import ssl
 
 from clew.wire.dial import dial
 from clew.wire.faults import ConnectTimeout
+from clew.wire.heads import ResponseShapes
 from clew.wire.limits import PoolLimits
 from clew.wire.proxies import Proxies
 from clew.wire.timers import TimerWheel
@@ -33,6 +34,7 @@ class Pool:
         tls: ssl.SSLContext | None,
         proxies: Proxies,
     ) -> None:
+        self.shapes = ResponseShapes()
         self._limits = limits
         self._timers = timers
         self._tls = tls

@@ -24,10 +24,10 @@ from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
-from clew.wire.bodies import body_reader
+from clew.wire.bodies import Edit, EditedBody, body_reader
 from clew.wire.faults import UpstreamFault, WireError
 from clew.wire.heads import FramingKind, ResponseHead
-from clew.wire.request import ServerRequest, clock_us
+from clew.wire.request import ServerRequest
 
 if TYPE_CHECKING:
     from clew.wire.upstream import UpstreamConnection
@@ -76,16 +76,6 @@ class Ending:
         return self._relay.response_bytes
 
     @property
-    def first_payload_us(self) -> int:
-        """When the first payload was read; 0 where none came. Microseconds, monotonic."""
-        return self._relay.first_payload_us
-
-    @property
-    def waited_us(self) -> int:
-        """Microseconds between reads: the time this body kept nobody here busy."""
-        return self._relay.waited_us
-
-    @property
     def is_close_delimited(self) -> bool:
         """The upstream's end of connection is the only sign that the body was whole."""
         return self._relay.framing.kind is FramingKind.CLOSE
@@ -115,6 +105,7 @@ class Relay:
     """The work behind one `UpstreamConnection.relay`. A request's partner."""
 
     __slots__ = (
+        "_edit",
         "_ending",
         "_frames",
         "_head",
@@ -129,16 +120,17 @@ class Relay:
         "_timer",
         "_upstream",
         "_waiter",
-        "_waiting_since_us",
         "_write",
-        "first_payload_us",
         "framing",
         "response_bytes",
-        "waited_us",
     )
 
     def __init__(
-        self, upstream: UpstreamConnection, request: ServerRequest, tap: Tap | None
+        self,
+        upstream: UpstreamConnection,
+        request: ServerRequest,
+        tap: Tap | None,
+        edit: Edit | None = None,
     ) -> None:
         response = upstream.response
         if response is None:
@@ -148,6 +140,9 @@ class Relay:
         self._tap = tap
         self.framing = response.framing
         self._reader = body_reader(response.framing, refuses_trailers=False)
+        self._edit = edit
+        if edit is not None:
+            self._reader = EditedBody(self._reader, edit)
         self._timer = upstream.timer
         self._idle_ticks = upstream.timers.ticks(upstream.timeouts.stream_idle_s)
         self._write = request.write
@@ -162,10 +157,7 @@ class Relay:
         self._phase = _Phase.RELAYING
         self._ending: Ending | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._waiting_since_us = clock_us()
         self.response_bytes = 0
-        self.first_payload_us = 0
-        self.waited_us = 0
 
     @property
     def is_begun(self) -> bool:
@@ -236,6 +228,8 @@ class Relay:
             self.cut()
             return
         self._held = b""
+        if self._edit is not None:
+            event = self._edit.rest() + event
         self._write_span(event, LAST_CHUNK if self._frames else b"")
         self._request.end()
         self._let_upstream_go()
@@ -254,8 +248,6 @@ class Relay:
 
     def feed(self, data: bytes) -> None:
         """One read of the upstream: decode, tap, write."""
-        now = clock_us()
-        self.waited_us += now - self._waiting_since_us
         reader = self._reader
         try:
             payload = reader.feed(data)
@@ -265,8 +257,6 @@ class Relay:
             return
         if payload:
             self.response_bytes += len(payload)
-            if not self.first_payload_us:
-                self.first_payload_us = now
             closing = self._tapped(payload) if self._tap is not None else -1
             if closing >= 0:
                 self._hold(payload, closing)
@@ -280,7 +270,6 @@ class Relay:
             self._conclude(EndingKind.COMPLETE)
         if self._ending is None:
             self._timer.set_ticks(self._idle_ticks)
-            self._waiting_since_us = clock_us()
 
     def _tapped(self, payload: bytes) -> int:
         tap = self._tap
@@ -382,6 +371,7 @@ class Relay:
             return
         if is_clean and self.framing.kind is FramingKind.CLOSE:
             self._reader.is_done = True
+            self._hold_rest()
         else:
             self._is_broken = True
         if self._phase in (_Phase.RELAYING, _Phase.DRAINING) and self._ending is None:
@@ -391,6 +381,13 @@ class Relay:
                 self._conclude(EndingKind.COMPLETE)
         else:
             self._wake()
+
+    def _hold_rest(self) -> None:
+        """What an edit still held when the connection ended belongs to the closing span."""
+        rest = self._edit.rest() if self._edit is not None else b""
+        if rest:
+            self._tapped(rest)
+            self._held += rest
 
     def _stalled(self) -> None:
         """Nothing moved for too long."""

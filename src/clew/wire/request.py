@@ -27,6 +27,14 @@ _STATUS_LINES: Final = {
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class Onlooker(Protocol):
+    """Who sees the pieces of a body that is handed on."""
+
+    def take(self, piece: bytes) -> None:
+        """One piece of payload."""
+        ...
+
+
 Receive = Callable[[bytes], None]
 """Who takes a connection's bytes at the moment."""
 
@@ -93,6 +101,7 @@ class ServerRequest:
         "head",
         "is_complete",
         "is_disconnected",
+        "onlooker",
         "peer",
         "received_at_ns",
         "received_us",
@@ -112,6 +121,8 @@ class ServerRequest:
         self._is_discarding = False
         self._is_upload_paused = False
         self._is_told_to_continue = not head.expects_continue
+        self.onlooker: Onlooker | None = None
+        """Sees what an upload gets; it cannot slow it."""
         self.head = head
         self.peer = connection.peer
         """The client's address, ``host:port``."""
@@ -234,6 +245,8 @@ class ServerRequest:
         if not self.is_complete or self.head.framing.kind is not FramingKind.LENGTH:
             return None
         body, self._body = bytes(self._body), b""
+        if self.onlooker is not None:
+            self.onlooker.take(body)
         return body
 
     def start_upload(self, upload: Upload) -> None:
@@ -242,6 +255,8 @@ class ServerRequest:
         self._is_upload_paused = False
         if self._body:
             held, self._body = bytes(self._body), b""
+            if self.onlooker is not None:
+                self.onlooker.take(held)
             upload.upload(held)
         if self.is_complete:
             upload.upload_end()
@@ -344,6 +359,8 @@ class ServerRequest:
 
     def _take(self, payload: bytes) -> None:
         if self._upload is not None:
+            if self.onlooker is not None:
+                self.onlooker.take(payload)
             self._upload.upload(payload)
             return
         if self._is_discarding:

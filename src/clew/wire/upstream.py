@@ -15,8 +15,15 @@ from typing import Protocol, cast
 
 import msgspec
 
+from clew.wire.bodies import Edit
 from clew.wire.faults import ClientGone, ConnectTimeout, Unreachable, UpstreamFault, WireError
-from clew.wire.heads import ILLEGAL_BYTE, FramingKind, ResponseHead, parse_response_head
+from clew.wire.heads import (
+    ILLEGAL_BYTE,
+    FramingKind,
+    ResponseHead,
+    ResponseShapes,
+    parse_response_head,
+)
 from clew.wire.limits import LINGER_S, MAX_INTERIM_RESPONSES, WRITE_HIGH_BYTES, PoolLimits, Timeouts
 from clew.wire.relay import Ending, Relay, Tap
 from clew.wire.request import Receive, ServerRequest, clock_us
@@ -50,6 +57,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 class Owner(Protocol):
     """Who keeps connections between requests: the pool."""
+
+    shapes: ResponseShapes
 
     def give_back(self, connection: UpstreamConnection, keep_s: float | None) -> None:
         """The connection is between two messages; ``keep_s`` as the server said."""
@@ -164,14 +173,17 @@ class UpstreamConnection(asyncio.Protocol):
             raise
         return response
 
-    async def relay(self, request: ServerRequest, head: bytes, tap: Tap | None) -> Ending:
+    async def relay(
+        self, request: ServerRequest, head: bytes, tap: Tap | None, edit: Edit | None = None
+    ) -> Ending:
         """Relay the response's body to the client; returns when only its closing span is left.
 
         ``head`` is the head block for the client without framing fields (they are added here),
         with or without its blank line. ``tap`` sees every piece of payload before it is written
-        and returns where the closing span begins in it, or -1. See `relay.Ending`.
+        and returns where the closing span begins in it, or -1. ``edit`` changes the payload before
+        the tap sees it (not with Content-Length). See `relay.Ending`.
         """
-        return await Relay(self, request, tap).run(head)
+        return await Relay(self, request, tap, edit).run(head)
 
     async def await_head(self, limit_s: float) -> ResponseHead:
         """After ClientGone from `send`: wait on for the head, to drain. Raises UpstreamFault."""
@@ -409,7 +421,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             rest = data[end + 4 :]
             try:
-                head = parse_response_head(data[: end + 4], self._method, self.limits)
+                head = parse_response_head(
+                    data[: end + 4], self._method, self.limits, self._owner.shapes
+                )
             except WireError as error:
                 self._fail(UpstreamFault(_PROTOCOL, error.detail, sent=True))
                 return

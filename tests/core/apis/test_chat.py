@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.core.apis import samples
@@ -118,6 +119,45 @@ def test_usage_on_every_chunk_is_cumulative() -> None:
 def test_usage_of_the_many_dialects(usage: Any, expected: Usage | None) -> None:
     """Absent is not zero, zero is zero, and each server's own figure is found."""
     assert usage_of(usage) == expected
+
+
+def test_sglang_counts_reasoning_beside_the_details() -> None:
+    """Its completion tokens hold it already."""
+    usage = {
+        "prompt_tokens": 40,
+        "total_tokens": 60,
+        "completion_tokens": 20,
+        "prompt_tokens_details": {"cached_tokens": 16},
+        "reasoning_tokens": 12,
+    }
+
+    assert usage_of(usage) == Usage(
+        input_tokens=40, cached_tokens=16, output_tokens=20, reasoning_tokens=12
+    )
+
+
+TIMINGS = {"cache_n": 236, "prompt_n": 1, "prompt_ms": 30.9, "predicted_n": 35}
+
+
+def test_llama_cpps_timings_stand_in_for_usage() -> None:
+    """They come also where nobody asked; usage is before them."""
+    chunk = {"id": "c", "model": "m", "choices": [{"delta": {}}], "timings": TIMINGS}
+    expected = Usage(input_tokens=237, cached_tokens=236, output_tokens=35)
+    asked = {**chunk, "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+
+    assert read_stream("chat", samples.event(chunk))[0].usage == expected
+    assert read_document("chat", msgspec.json.encode(chunk)).usage == expected
+    assert read_stream("chat", samples.event(asked))[0].usage == Usage(
+        input_tokens=7, output_tokens=3
+    )
+
+
+def test_timings_without_the_cached_part_are_no_usage() -> None:
+    """Older llama.cpp counts only what it read anew: the prompt's length is unknown."""
+    timings = {"prompt_n": 1, "predicted_n": 35}
+    chunk = {"choices": [{"delta": {}}], "timings": timings}
+
+    assert read_stream("chat", samples.event(chunk))[0].usage is None
 
 
 def test_groqs_usage_is_found() -> None:

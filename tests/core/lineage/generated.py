@@ -44,9 +44,10 @@ class Clients:
     def run(self) -> World:
         """Play the world to its end."""
         actions, weights = zip(*self.actions, strict=True)
+        talks, steps = self.run_length()
         begun = 0
-        for _ in range(TALKS * STEPS_PER_TALK):
-            if begun < TALKS and self.rng.random() < 1.5 / STEPS_PER_TALK:
+        for _ in range(steps):
+            if begun < talks and self.rng.random() < 1.5 * talks / steps:
                 self.begin()
                 begun += 1
             elif self.world.talks:
@@ -54,6 +55,10 @@ class Clients:
             if len(self.world.talks) > 8 and self.rng.random() < 0.3:
                 self.world.talks.pop(0)
         return self.world
+
+    def run_length(self) -> tuple[int, int]:
+        """Conversations, and steps of all of them."""
+        return TALKS, TALKS * STEPS_PER_TALK
 
     def word(self, phrases: tuple[str, ...]) -> str:
         """A phrase of everybody's, or one's own."""

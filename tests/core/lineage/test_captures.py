@@ -33,6 +33,8 @@ def payload(api: str, reply: dict[str, Any]) -> dict[str, Any]:
         return {"choices": [{"index": 0, "message": message}]}
     if api == "messages":
         return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+    if api == "responses" and call:
+        return {"output": [{"type": "function_call", "call_id": call["id"], **call}]}
     if api == "responses":
         content = [{"type": "output_text", "text": text}]
         return {"output": [{"type": "message", "role": "assistant", "content": content}]}

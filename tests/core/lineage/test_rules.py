@@ -1,11 +1,13 @@
-"""Each rule of `docs/identity.md`, "Lineage", by its name."""
+"""Each rule of `docs/lineage.md` by its name."""
 
 from __future__ import annotations
 
 import pytest
-from tests.core.lineage.speaking import HOUR_S, NEW, A, B, C, Speaking, asking, reply
+from tests.core.lineage.speaking import HOUR_S, NEW, A, B, C, Speaking, asking, reply, said
+from tests.core.lineage.world import digest
 
-from clew.core.lineage.index import Relation
+from clew.core.lineage.blocks import Block, Reply
+from clew.core.lineage.index import Limits, Relation
 from clew.core.lineage.threads import RETRY_WINDOW_S
 
 
@@ -125,6 +127,64 @@ def test_replies_of_nobodys_own_need_the_very_end() -> None:
 
     assert speaking.weigh(asking("u1|<OK", "next")).session == A
     assert speaking.weigh(asking("u1|added|<OK", "next")).relation is Relation.UNRELATED
+
+
+def test_a_reminder_of_one_session_does_not_make_anothers_end_its_own() -> None:
+    """Two ended alike; what only one has shown may have been put into the other's history."""
+    speaking = Speaking()
+    speaking.turn(A, asking("", "hi|reminder"), reply("OK"))
+    speaking.turn(B, asking("", "hi"), reply("OK"))
+
+    assert speaking.weigh(asking("hi|reminder|<OK", "next")).reason == "nothing_relayed"
+
+
+def test_how_a_dropped_session_ended_is_remembered() -> None:
+    """A session that was let go may still be the one whose history this is."""
+    speaking = Speaking(Limits(sessions=2))
+    speaking.turn(B, asking("", "hi"), reply("OK"))
+    speaking.turn(A, asking("", "hi|reminder"), reply("OK"))
+    speaking.turn(C, asking("", "w1"), reply("c1"))
+
+    assert not speaking.index.knows(B)
+    assert speaking.weigh(asking("hi|reminder|<OK", "next")).reason == "nothing_relayed"
+
+
+def test_the_very_history_proves_a_turn_without_words_of_its_own(speaking: Speaking) -> None:
+    """Block for block what A showed and was told: its last turn, though others said the same."""
+    speaking.turn(B, asking("", "go on"), reply("Done."))
+    speaking.turn(A, asking("u1|<a1", "go on"), reply("Done."))
+    speaking.turn(A, asking("u1|<a1|go on|<Done.", "go on"), reply("Done."))
+
+    twice = "u1|<a1|go on|<Done.|go on|<Done."
+    assert speaking.relation(asking(twice, "u4")) is Relation.CONTINUES
+    assert speaking.relation(asking("u1|<a1|go on|<Done.", "other")) is Relation.FORKS
+    assert speaking.relation(asking(f"{twice}|go on|<Done.", "u4")) is Relation.FORKS
+
+
+def test_a_question_that_has_lost_its_reminder_is_the_question(speaking: Speaking) -> None:
+    """A client takes a reminder out of the last message; all else is as it was."""
+    speaking.turn(B, asking("", "v1"), reply("Done."))
+    speaking.turn(A, asking("u1|<a1", "reminder|u2"), reply("Done."))
+
+    assert speaking.relation(asking("u1|<a1|u2|<Done.", "u3")) is Relation.CONTINUES
+    assert speaking.relation(asking("u1|u2|<Done.", "u3")) is not Relation.CONTINUES
+
+
+def test_a_replys_own_id_is_in_no_history(speaking: Speaking) -> None:
+    """An id that a response bears and no history quotes does not make its end another."""
+    marked = Reply((Block(digest("id of it"), True, True), *said("OK", is_assistant=True)))
+    speaking.turn(B, asking("", "v1"), reply("OK"))
+    speaking.turn(A, asking("u1|<a1", "go on"), marked)
+
+    assert speaking.relation(asking("u1|<a1|go on|<OK", "u3")) is Relation.CONTINUES
+
+
+def test_a_phrase_under_way_is_no_turn_of_a_strange_history(speaking: Speaking) -> None:
+    """A question whose reply is not known proves nothing without the history it had."""
+    request = asking("u1|<a1", "continue")
+    speaking.take(A, request, speaking.weigh(request))
+
+    assert speaking.relation(asking("continue|u1|<a1|<b1", "u3")) is Relation.FORKS
 
 
 def test_a_clients_constant_is_no_answer() -> None:
@@ -282,6 +342,19 @@ def test_an_answered_node_is_never_released(speaking: Speaking) -> None:
     speaking.index.release(A, node)
 
     assert speaking.relation(asking("u1|<a1", "other")) is Relation.FORKS
+
+
+def test_a_node_with_two_children_is_free_when_both_have_failed(speaking: Speaking) -> None:
+    """A session that its id names went on while another attempt was under way."""
+    first, second = asking("u1|<a1", "u2"), asking("u1|<a1", "u3")
+    one = speaking.take(A, first, speaking.weigh(first))
+    two = speaking.take(A, second)
+
+    speaking.index.release(A, one)
+    assert speaking.relation(asking("u1|<a1", "other")) is Relation.FORKS
+
+    speaking.index.release(A, two)
+    assert speaking.relation(asking("u1|<a1", "other")) is Relation.CONTINUES
 
 
 def test_a_turn_taken_again_after_a_failure_keeps_its_place(speaking: Speaking) -> None:

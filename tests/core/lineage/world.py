@@ -20,6 +20,7 @@ from random import Random
 from typing import Final
 
 import msgspec
+from tests.core.lineage.oracle import Message, Oracle, Turn, answers_in, is_call
 
 from clew.core.claim import SessionKey
 from clew.core.lineage.blocks import Block, Conversation, Digest, Reply
@@ -34,20 +35,13 @@ from clew.core.lineage.index import (
 )
 
 DAY_S: Final = 86_400.0
+_FOUND: Final = (Relation.CONTINUES, Relation.RETRIES)
 TOOLS: Final = (frozenset({"read", "write", "task"}), frozenset[str](), frozenset({"shell"}))
 TINY: Final = Limits(digests=8, sessions=2, nodes=2, arguments=2, bloom_bytes=64)
 SMALL: Final = Limits(digests=200, sessions=8, nodes=3, arguments=4, bloom_bytes=2048)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Change]).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message: its blocks by name; names that begin with ``id:`` are tool-call ids."""
-
-    is_assistant: bool
-    blocks: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -64,6 +58,11 @@ class Talk:
     """Conversations its history comes from, until its first own turn."""
     pending: tuple[Message, SessionKey, int] | None = None
     """The turn in flight: its tail, session and node."""
+    session: SessionKey | None = None
+    """Of its last answered turn."""
+    turn: Turn | None = None
+    """Its last answered turn, and below the one in flight, as the oracle holds them."""
+    asked: Turn | None = None
     last: tuple[Message, int] | None = None
     """The last failed or answered turn's tail and the length of the history before it."""
     is_restarted: bool = False
@@ -71,7 +70,10 @@ class Talk:
     """A part of its history never came through the gateway."""
     moved: int = 0
     """Turns answered."""
-    answered_at_s: float = 0.0
+    asked_at_s: float = 0.0
+    """When its last request was sent."""
+    seen_at_s: float = 0.0
+    """When its session was last sent a request: it is idle from then on."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class World:
     talks: list[Talk] = field(default_factory=list)
     false_merges: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    oracle: Oracle = field(default_factory=Oracle)
     made: int = 0
     begun: int = 0
     """Conversations, copies included."""
@@ -113,6 +116,7 @@ class World:
         made = Talk(f"talk{real}", real, talk.tools, talk.messages[:length])
         made.copied = talk.copied | {talk.real}
         made.is_elsewhere = talk.is_elsewhere
+        made.turn = talk.turn
         if length == len(talk.messages) and talk.pending is None:
             made.may_take = {talk.real, *talk.may_take}
             talk.may_take.add(real)
@@ -125,23 +129,33 @@ class World:
         content = conversation(talk, tail)
         verdict = self._weigh(content)
         self._judge(talk, verdict, is_turn=True)
-        self._count(talk, verdict)
+        self._count(talk, verdict, tail)
         key, node = self._record(talk, content, verdict)
         talk.pending = (tail, key, node)
+        is_apart = talk.copied or self._is_idle(talk)
+        talk.asked = self.oracle.ask(None if is_apart else talk.turn, talk.messages, tail)
+        talk.asked_at_s = self.now_s
+        if key == talk.session:
+            talk.seen_at_s = self.now_s
         return verdict
 
-    def reply(self, talk: Talk, *blocks: str, arguments: tuple[str, ...] = ()) -> None:
-        """Relay the answer of the turn in flight."""
+    def reply(
+        self, talk: Talk, *blocks: str, arguments: tuple[str, ...] = (), mark: str = ""
+    ) -> None:
+        """Relay the answer of the turn in flight; ``mark`` is its own id, in no history."""
         assert talk.pending is not None
+        assert talk.asked is not None
         tail, key, node = talk.pending
         said = Message(is_assistant=True, blocks=blocks)
-        calls = frozenset(digest(block) for block in blocks if block.startswith("id:"))
-        self.index.answered(key, node, Reply(tuple(_blocks([said])), calls, arguments))
+        calls = frozenset(digest(block) for block in blocks if is_call(block))
+        marked = Message(True, (mark, *blocks)) if mark else said
+        self.index.answered(key, node, Reply(tuple(_blocks([marked])), calls, arguments))
+        self.oracle.answer(talk.asked, said)
+        talk.session, talk.turn, talk.seen_at_s = key, talk.asked, talk.asked_at_s
         talk.last = (tail, len(talk.messages))
         talk.messages += [tail, said]
         talk.pending = None
         talk.moved += 1
-        talk.answered_at_s = self.now_s
         talk.copied = frozenset()
         talk.is_restarted = False
         for other in self.talks:
@@ -155,19 +169,25 @@ class World:
         assert talk.pending is not None
         tail, key, node = talk.pending
         self.index.release(key, node)
+        assert talk.asked is not None
+        self.oracle.fail(talk.asked)
         talk.last = (tail, len(talk.messages))
         talk.pending = None
         self.keep()
 
-    def repeat(self, talk: Talk) -> None:
-        """The client sends the turn in flight once more, with an equal body."""
+    def repeat(self, talk: Talk, *, is_given_up: bool = False) -> None:
+        """The client sends the turn in flight once more, perhaps instead of the first attempt."""
         assert talk.pending is not None
-        tail, _, _ = talk.pending
+        assert talk.asked is not None
+        tail, old_key, old_node = talk.pending
         content = conversation(talk, tail)
         verdict = self._weigh(content)
         self._judge(talk, verdict, is_turn=True)
         self.counts[f"repeat_{verdict.relation.value}"] += 1
         talk.pending = (tail, *self._record(talk, content, verdict))
+        talk.asked = self.oracle.repeat(talk.asked, talk.messages, tail)
+        if is_given_up:
+            self.index.release(old_key, old_node)
 
     def side(self, talk: Talk, tail: Message, *, is_whole: bool, reply: str) -> Verdict:
         """A call beside the conversation: without tools, over all of its history or none."""
@@ -181,7 +201,9 @@ class World:
             self.index.show(key, (*content.history, *content.tail), SIDE_NODE)
         else:
             key, node = self._record(talk, content, verdict, is_turn=False)
-        self.index.answered(key, node, Reply(tuple(_blocks([Message(True, (reply,))]))))
+        said = Message(True, (reply,))
+        self.index.answered(key, node, Reply(tuple(_blocks([said]))))
+        self.oracle.side(talk.turn, beside.messages, tail, said)
         self.keep()
         return verdict
 
@@ -234,7 +256,7 @@ class World:
         )
 
     def _is_idle(self, talk: Talk) -> bool:
-        return self.now_s - talk.answered_at_s > DAY_S
+        return self.now_s - talk.seen_at_s > DAY_S
 
     def _swap(self, talk: Talk, named: int) -> None:
         """The copy went on first: it is the session now, the one it copied will be the fork."""
@@ -273,16 +295,29 @@ class World:
             return key, SIDE_NODE
         return key, self.index.take(key, content, verdict, self.now_s)
 
-    def _count(self, talk: Talk, verdict: Verdict) -> None:
+    def _count(self, talk: Talk, verdict: Verdict, tail: Message) -> None:
         """Recall: turns after a restart of the client that should find their session."""
         is_contested = bool(talk.may_take or talk.copied)
-        if not talk.is_restarted or not talk.moved or is_contested or self._is_idle(talk):
+        if not talk.moved or is_contested or self._is_idle(talk):
+            return
+        is_found = verdict.relation in _FOUND and verdict.session == talk.session
+        self.counts["turns"] += 1
+        self.counts["turns_found"] += is_found
+        if not talk.is_restarted:
             return
         self.counts["restarts"] += 1
-        is_found = verdict.relation in (Relation.CONTINUES, Relation.RETRIES)
         self.counts["restarts_found"] += is_found
-        if not is_found:
-            self.counts[f"missed_{verdict.reason}"] += 1
+        assert talk.turn is not None
+        why = self.oracle.why_undecidable(talk.turn.session, talk.messages, tail)
+        if why:
+            self.counts[f"undecidable_{why}"] += 1
+            self.counts["undecidable"] += 1
+            self.counts["undecidable_found"] += is_found
+        else:
+            self.counts["decidable"] += 1
+            self.counts["decidable_found"] += is_found
+            if not is_found:
+                self.counts[f"missed_{verdict.reason}"] += 1
 
 
 def restored(limits: Limits, log: list[bytes]) -> ScopeIndex:
@@ -302,13 +337,7 @@ def conversation(talk: Talk, tail: Message) -> Conversation:
     """The request a talk's client sends with this tail."""
     whole = [*talk.messages, tail]
     users = "".join(" ".join(message.blocks) for message in whole[:1] if not message.is_assistant)
-    answers = {
-        digest(block)
-        for message in whole
-        if not message.is_assistant
-        for block in message.blocks
-        if block.startswith("id:")
-    }
+    answers = {digest(name) for name in answers_in(whole)}
     body = digest(repr((talk.name, whole, sorted(talk.tools))))
     return Conversation(
         history=tuple(_blocks(talk.messages)),
@@ -323,7 +352,7 @@ def conversation(talk: Talk, tail: Message) -> Conversation:
 def _blocks(messages: Iterable[Message]) -> Iterable[Block]:
     for message in messages:
         for name in message.blocks:
-            yield Block(digest(name), message.is_assistant)
+            yield Block(digest(name), message.is_assistant, is_call(name) and message.is_assistant)
 
 
 def _own(world: World, talk: Talk) -> bool:

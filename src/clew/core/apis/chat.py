@@ -2,7 +2,9 @@
 
 Terminator: ``data: [DONE]``, or a chunk that carries ``error``. Usage: the last object under
 ``usage`` (``null`` in most chunks; on every chunk with vLLM's ``continuous_usage_stats``; Groq's
-under ``x_groq``). ``prompt_tokens`` is the whole prompt.
+under ``x_groq``). ``prompt_tokens`` is the whole prompt. Engines differ in details: vLLM names what
+was cached as OpenAI does, SGLang counts ``reasoning_tokens`` beside the details, llama.cpp has
+``timings`` in the last chunk also where nobody asked for usage.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
     x_groq: Any = None
+    timings: Any = None
     error: Any = None
 
 
@@ -79,6 +82,7 @@ class _ChatStream(StreamTap):
     def __init__(self) -> None:
         super().__init__()
         self._usage: Any = None
+        self._timings: Any = None
 
     def read(self, name: bytes, data: bytes) -> bool:
         """Take in one chunk."""
@@ -96,6 +100,8 @@ class _ChatStream(StreamTap):
             self.has_output = True
         if chunk.usage or chunk.x_groq:
             self._usage = chunk.usage or _groq_usage(chunk) or self._usage
+        if chunk.timings:
+            self._timings = chunk.timings
         if chunk.error or name == b"error":
             return self.fail()
         return False
@@ -114,7 +120,7 @@ class _ChatStream(StreamTap):
 
     def usage(self) -> tuple[Usage | None, bool]:
         """The last usage; figures on every chunk are right up to where they stopped."""
-        return usage_of(self._usage), False
+        return usage_of(self._usage) or _timed(self._timings), False
 
 
 class _ChatDocument(DocumentTap):
@@ -127,7 +133,7 @@ class _ChatDocument(DocumentTap):
             return None
         messages = [choice.message for choice in chunk.choices or () if choice.message]
         return Reading(
-            usage=usage_of(chunk.usage),
+            usage=usage_of(chunk.usage) or _timed(chunk.timings),
             model=name_of(chunk.model),
             response_id=name_of(chunk.id),
             is_complete=True,
@@ -171,7 +177,9 @@ def usage_of(usage: Any) -> Usage | None:
     if prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
-    reasoning = first_count(usage, "completion_tokens_details", "reasoning_tokens") or 0
+    reasoning = first_count(usage, "completion_tokens_details", "reasoning_tokens")
+    if reasoning is None:
+        reasoning = count_of(usage.get("reasoning_tokens")) or 0
     # xAI counts reasoning beside the completion; only its total shows it.
     if reasoning and count_of(usage.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning
@@ -182,6 +190,21 @@ def usage_of(usage: Any) -> Usage | None:
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
     )
+
+
+def _timed(timings: Any) -> Usage | None:
+    """llama.cpp's own count; None without all of its parts.
+
+    Its releases before ``cache_n`` count what was not cached only, so that the prompt is unknown.
+    """
+    if not isinstance(timings, dict):
+        return None
+    cached, fresh, predicted = (
+        count_of(timings.get(name)) for name in ("cache_n", "prompt_n", "predicted_n")
+    )
+    if cached is None or fresh is None or predicted is None:
+        return None
+    return Usage(input_tokens=cached + fresh, cached_tokens=cached, output_tokens=predicted)
 
 
 def _cached(usage: dict[str, Any]) -> int:

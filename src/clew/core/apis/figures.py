@@ -34,9 +34,9 @@ def name_of(value: Any) -> str:
 
 def count_of(value: Any) -> int | None:
     """A token count: a whole number from 0 to `MAX_COUNT`; anything else is None."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
+    if type(value) is int and 0 <= value <= MAX_COUNT:  # no bool, which is an int as well
         return value
     return None
 
@@ -48,7 +48,7 @@ def first_count(mapping: Mapping[str, Any], *path: str) -> int | None:
     """
     found: Any = mapping
     for step in path:
-        if not isinstance(found, dict):
+        if type(found) is not dict:
             return None
         found = found.get(step)
     return count_of(found)

@@ -82,6 +82,11 @@ class StreamTap(ABC):
             return 0
         if self._carry or not payload.endswith(b"\n\n") or b"\r" in payload:
             return self._feed_split(payload)
+        if payload.find(b"\n") == len(payload) - 2 and payload.startswith(b"data: "):
+            # One event of one line, as most servers write them.
+            if self.read(b"", payload[6:-2]):
+                return self._close(0)
+            return 0 if self._is_closing else -1
         start, last = 0, len(payload) - 1
         while start < last:
             # Single bytes are found several times faster than the pair that ends an event.

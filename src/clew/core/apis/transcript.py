@@ -79,7 +79,7 @@ class Transcript:
     def mark(self, value: Any, *, is_assistant: bool = True, name: str = "") -> None:
         """An id or a signature, where it can be unique; ``name`` is the tool that it calls."""
         if isinstance(value, str) and _can_be_unique(value, name):
-            self._add(b"id", utf8(value), is_assistant=is_assistant)
+            self._add(b"id", utf8(value), is_assistant=is_assistant, is_mark=True)
 
     def call(self, call_id: str, name: str, arguments: Any, *, is_for_client: bool = True) -> None:
         """A tool call of the model; ``is_for_client``: the next request has to answer it."""
@@ -137,11 +137,13 @@ class Transcript:
             arguments=tuple(self._arguments),
         )
 
-    def _add(self, kind: bytes, content: bytes, *, is_assistant: bool) -> None:
+    def _add(
+        self, kind: bytes, content: bytes, *, is_assistant: bool, is_mark: bool = False
+    ) -> None:
         if len(self._blocks) >= MAX_BLOCKS:
             self._is_overfull = True
             return
-        self._blocks.append(Block(self._digester.digest(kind, content), is_assistant))
+        self._blocks.append(Block(self._digester.digest(kind, content), is_assistant, is_mark))
 
     def _id(self, value: str) -> Digest:
         return self._digester.digest(b"id", utf8(value))

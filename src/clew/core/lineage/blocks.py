@@ -26,6 +26,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     digest: Digest
     is_assistant: bool
     """Said by the model: only such a block can prove that a history was really relayed."""
+    is_mark: bool = False
+    """An id or a signature: evidence, but no history need carry it (a response's id is in none)."""
 
 
 class Conversation(msgspec.Struct, frozen=True, array_like=True):

@@ -39,6 +39,11 @@ class Bloom:
         """The bound, in bytes."""
         return self._max_bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """What all layers hold."""
+        return sum(map(len, self._layers))
+
     def __contains__(self, digest: Digest) -> bool:
         start, step = _hashes(digest)
         return any(_has(layer, start, step) for layer in self._layers)

@@ -18,13 +18,15 @@ and what they change comes out of `drain_changes`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from clew.core.claim import SessionKey
-from clew.core.lineage.blocks import Block, Conversation, Reply
+from clew.core.lineage.blocks import DIGEST_BYTES, Block, Conversation, Digest, Reply
 from clew.core.lineage.changes import (
     Change,
     Cleared,
@@ -36,6 +38,7 @@ from clew.core.lineage.changes import (
     Shown,
     Touched,
 )
+from clew.core.lineage.marked import about
 from clew.core.lineage.merging import merge_nodes, next_number
 from clew.core.lineage.owners import Owners, split
 from clew.core.lineage.tasks import Tasks
@@ -45,6 +48,7 @@ from clew.core.lineage.threads import (
     Known,
     Node,
     Relation,
+    Span,
     Thread,
     Verdict,
     is_main,
@@ -65,20 +69,25 @@ __all__ = [
 ]
 LOG_CHANGES: Final = 10_000
 """Changes that may wait to be drained; beyond it the next drain is a snapshot."""
+THREAD_BYTES: Final = 700
+EMPTY_BYTES: Final = 4 * 1024
+"""What a thread costs without its nodes, and an index without threads."""
 
 
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of one scope; each may be tiny without making a wrong merge possible.
 
-    A scope filled to these takes some 55 MiB.
+    A scope filled to all of these at once takes less than 40 MiB.
     """
 
-    digests: int = 200_000
+    digests: int = 100_000
     sessions: int = 10_000
     nodes: int = 16
     """Kept of one session."""
-    arguments: int = 512
-    tool_bytes: int = 4 * 1024 * 1024
+    node_bytes: int = 8 * 1024 * 1024
+    """Of all sessions together; the session used least recently goes first."""
+    arguments: int = 256
+    tool_bytes: int = 1024 * 1024
     """Names of the tools of all first nodes, equal sets counted once."""
     bloom_bytes: int = 4 * 1024 * 1024
 
@@ -98,6 +107,13 @@ class ScopeIndex:
         self._last_node: int = SIDE_NODE
         self._clear()
 
+    @property
+    def weight_bytes(self) -> int:
+        """About what the index holds in memory; a constant's time to ask."""
+        parts = (self._owners, self._tasks)
+        threads = THREAD_BYTES * len(self._threads) + self._node_bytes + self._toolsets.size_bytes
+        return EMPTY_BYTES + threads + sum(part.weight_bytes for part in parts)
+
     def weigh(
         self,
         conversation: Conversation,
@@ -106,13 +122,17 @@ class ScopeIndex:
         *,
         is_subagent: bool,
         named: SessionKey | None = None,
+        is_marked: bool = False,
     ) -> Verdict:
         """What the content says; changes nothing.
 
         ``named`` is the session that got the response this request follows: its age and its end
-        do not matter then, only whether this is its next turn or a fork.
+        do not matter then, only whether this is its next turn or a fork. ``is_marked``: its headers
+        say that it is no turn (`marked`).
         """
         sighting = self._owners.look(conversation.history)
+        if is_marked and (side := about(self._threads, sighting.owned, conversation.history)):
+            return side
         keys = {owner.key for owner in sighting.owned.values()}
         if sighting.is_forgotten or not keys <= self._threads.keys():
             return Verdict(Relation.UNRELATED, reason="evidence_forgotten")
@@ -126,7 +146,8 @@ class ScopeIndex:
         refusal = _ineligible(thread, now_s, max_age_s, is_subagent=is_subagent)
         if refusal and thread.key != named:
             return Verdict(Relation.UNRELATED, reason=refusal)
-        return place(Known(thread, sighting, self._owners.is_sole), conversation, now_s)
+        known = Known(thread, sighting, self._owners.is_sole, partial(self._has_rival, thread))
+        return place(known, conversation, now_s)
 
     def take(
         self, key: SessionKey, conversation: Conversation, verdict: Verdict, now_s: float
@@ -180,7 +201,7 @@ class ScopeIndex:
             found.answer(reply)
             self._touch(thread, found)
         if parent is not None:
-            parent.is_child_free, parent.tail = False, b""
+            parent.end()
             self._touch(thread, parent)
 
     def release(self, key: SessionKey, node: int) -> None:
@@ -191,10 +212,13 @@ class ScopeIndex:
             return
         found.attempts -= 1
         self._touch(thread, found)
-        parent = thread.parent_of(node)
-        if parent is not None and found.attempts <= 0 and not found.is_answered:
-            parent.is_child_free = True
-            self._touch(thread, parent)
+        if found.attempts > 0 or found.is_answered:
+            return
+        for parent in thread.nodes:
+            if parent.child == node or node in parent.rivals:
+                parent.is_child_free = parent.is_child_free or parent.child == node
+                parent.rivals = tuple(number for number in parent.rivals if number != node)
+                self._touch(thread, parent)
 
     def close(self, key: SessionKey) -> None:
         """Nothing may continue ``key`` any more; its blocks stay its own."""
@@ -287,6 +311,7 @@ class ScopeIndex:
         thread.last_seen_s = max(thread.last_seen_s, change.last_seen_s)
         thread.is_closed = thread.is_closed or change.is_closed
         merge_nodes(thread, change.nodes, slot, self._limits.nodes)
+        self._count(thread)
         numbers = (node.number for node in change.nodes)
         self._last_node = max(self._last_node, SIDE_NODE, *numbers)
 
@@ -296,6 +321,7 @@ class ScopeIndex:
         self._tasks = Tasks(limits.arguments, self._owners)
         self._toolsets = Toolsets()
         self._threads: dict[SessionKey, Thread] = {}
+        self._node_bytes = 0
         self._last_node = SIDE_NODE
 
     def _parent(self, thread: Thread, conversation: Conversation, verdict: Verdict) -> Node | None:
@@ -320,13 +346,18 @@ class ScopeIndex:
             self._last_node = next_number(self._last_node, self._slot, self._stride)
             node = Node(self._last_node)
             thread.nodes.append(node)
+            self._let_go(thread.nodes[: -self._limits.nodes])
             del thread.nodes[: -self._limits.nodes]
-        node.begin(conversation.tail)
-        self._touch(thread, node)
+        node.begin(conversation.tail, conversation.history)
         if parent is not None and is_open:
             parent.child, parent.is_child_free = node.number, False
             parent.child_body, parent.child_at_s = conversation.body, now_s
             self._touch(thread, parent)
+        elif parent is not None:
+            parent.share(node.number)
+            self._touch(thread, parent)
+        self._touch(thread, node)
+        self._bound_threads(thread.key)
         return node
 
     def _is_follower_of_several(self, conversation: Conversation, named: SessionKey | None) -> bool:
@@ -348,6 +379,7 @@ class ScopeIndex:
     def _touch(self, thread: Thread, *nodes: Node) -> None:
         """The thread is the newest now; these nodes of it changed."""
         self._threads[thread.key] = self._threads.pop(thread.key)
+        self._count(thread)
         changed = self._touched.pop(thread.key, set())
         changed.update(node.number for node in nodes)
         self._touched[thread.key] = changed
@@ -373,22 +405,59 @@ class ScopeIndex:
         kept.update((node.number, msgspec.structs.replace(node)) for node in change.nodes)
         thread.nodes = [kept[number] for number in sorted(kept)][-self._limits.nodes :]
         self._last_node = max(self._last_node, *kept, SIDE_NODE)
+        self._count(thread)
+
+    def _count(self, thread: Thread) -> None:
+        """Its nodes have changed: keep what all nodes weigh true."""
+        weight = sum(node.weight_bytes for node in thread.nodes)
+        self._node_bytes += weight - thread.node_bytes
+        thread.node_bytes = weight
 
     def _bound_threads(self, newest: SessionKey) -> None:
-        while len(self._threads) > max(1, self._limits.sessions) or (
-            self._toolsets.size_bytes > self._limits.tool_bytes and len(self._threads) > 1
+        limits = self._limits
+        while len(self._threads) > 1 and (
+            len(self._threads) > limits.sessions
+            or self._toolsets.size_bytes > limits.tool_bytes
+            or self._node_bytes > limits.node_bytes
         ):
             oldest = next(key for key in self._threads if key != newest)
+            self._let_go(self._threads[oldest].nodes)
             self._forget(oldest)
             self._log.append(Dropped(oldest))
+
+    def _has_rival(self, thread: Thread, node: Node, history: Sequence[Block]) -> bool:
+        """Whether another session, kept or let go, may end as this node does."""
+        blocks = {block.digest for block in history}
+        reply = node.reply_span
+        if _end_digest(None) in self._owners or _end_digest(reply) in self._owners:
+            return True
+        return any(
+            rival.may_end(blocks, reply)
+            for other in self._threads.values()
+            if other is not thread
+            for rival in other.nodes
+        )
+
+    def _let_go(self, nodes: Iterable[Node]) -> None:
+        """Remember how the conversations ended whose nodes are no longer kept."""
+        for node in nodes:
+            if node.tail and node.attempts > 0:
+                self._owners.note(_end_digest(node.reply_span if node.is_answered else None))
 
     def _forget(self, key: SessionKey) -> None:
         thread = self._threads.pop(key, None)
         if thread is not None:
             self._toolsets.release(thread.tools)
+            self._node_bytes -= thread.node_bytes
 
 
 _FOLLOWS: Final = frozenset({Relation.CONTINUES, Relation.RETRIES})
+
+
+def _end_digest(reply: Span | None) -> Digest:
+    """Stands in the filter for a node let go that ended so; None: its reply was not known."""
+    content = reply.total if reply is not None else b""
+    return Digest(hashlib.blake2b(content, digest_size=DIGEST_BYTES, person=b"clew end").digest())
 
 
 def _touched(thread: Thread, nodes: Sequence[Node]) -> Touched:

@@ -19,11 +19,12 @@ from typing import Final
 
 import msgspec
 
-from clew.core.lineage.threads import Node, Thread
+from clew.core.lineage.threads import RIVALS, Node, Thread
 
 STRIDE: Final = 1 << 20
 """A node's number is its turn times this, plus the slot of the keeper that began it."""
 MAX_LOST: Final = 16
+_TURN: Final = ("calls", "attempts", "is_answered", "tail", "tail_span", "reply_span", "past")
 
 
 def next_number(last: int, slot: int, stride: int) -> int:
@@ -52,15 +53,16 @@ def _merge_turn(mine: Node, theirs: Node, *, is_author: bool) -> None:
     """The question and its answers."""
     if is_author and theirs.tail_span != mine.tail_span:
         # A failed turn was begun anew.
-        mine.begin(())
-        for name in ("calls", "attempts", "is_answered", "tail", "tail_span", "reply_span"):
+        mine.begin((), ())
+        for name in _TURN:
             setattr(mine, name, getattr(theirs, name))
         return
     mine.attempts = theirs.attempts if is_author else max(mine.attempts, theirs.attempts)
     if theirs.is_answered and (is_author or not mine.is_answered):
         mine.calls, mine.reply_span, mine.is_answered = theirs.calls, theirs.reply_span, True
+    mine.rivals = tuple(sorted({*mine.rivals, *theirs.rivals}))[: RIVALS + 1]
     if not theirs.tail:
-        mine.tail = b""
+        mine.calls, mine.tail, mine.past = (), b"", b""
 
 
 def _merge_child(mine: Node, theirs: Node) -> int | None:

@@ -35,6 +35,8 @@ BATCH: Final = 32
 """One in so many of the table's bound is let go at a time."""
 RUN_DIGESTS: Final = 4_096
 """Longest run in one change, so that a snapshot is a list of small changes."""
+OWNED_BYTES: Final = 150
+"""What a digest in the table costs, with its part of the table and of its owner."""
 NOBODY: Final = SessionKey("")
 _UNKNOWN: Final = Owner(NOBODY, SIDE_NODE, is_relayed=False)
 
@@ -70,6 +72,15 @@ class Owners:
                 unseen.add(digest)
         found.unseen = len(unseen)
         return found
+
+    @property
+    def weight_bytes(self) -> int:
+        """About what it holds in memory."""
+        return OWNED_BYTES * len(self._table) + self._filter.size_bytes
+
+    def __contains__(self, digest: Digest) -> bool:
+        """Whether it was ever shown or noted; now and then also when it was not."""
+        return digest in self._filter
 
     def is_sole(self, digest: Digest, key: SessionKey) -> bool:
         """Whether only ``key`` has shown the digest."""

@@ -21,26 +21,41 @@ ARGUMENT_MAX_CHARS: Final = 4_096
 """Kept of one argument, from its beginning."""
 
 
+MAX_CHAR_BYTES: Final = 4
+ENTRY_BYTES: Final = 256
+"""What an argument costs beside its characters."""
+
+
 class Tasks:
     """At most ``limit`` arguments, least recently used let go first."""
 
-    __slots__ = ("_limit", "_owners", "_table")
+    __slots__ = ("_chars", "_limit", "_owners", "_table")
 
     def __init__(self, limit: int, owners: Owners) -> None:
         self._limit = limit
         self._owners = owners
+        self._chars = 0
         self._table: dict[str, tuple[SessionKey | None, float]] = {}
         """Session (None: several) and when it was used."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """At most what all arguments hold in memory."""
+        return self._chars * MAX_CHAR_BYTES + ENTRY_BYTES * len(self._table)
 
     def show(self, key: SessionKey, arguments: tuple[str, ...], now_s: float) -> None:
         """``key`` relayed tool calls with these arguments."""
         for whole in arguments[-self._limit :]:
             argument = whole[:ARGUMENT_MAX_CHARS]
             is_known = self._owners.note(_digest(argument))
+            if argument not in self._table:
+                self._chars += len(argument)
             owner, _ = self._table.pop(argument, (None if is_known else key, now_s))
             self._table[argument] = (key if owner == key else None, now_s)
         while len(self._table) > self._limit:
-            del self._table[next(iter(self._table))]
+            oldest = next(iter(self._table))
+            self._chars -= len(oldest)
+            del self._table[oldest]
 
     def share(self, digests: Collection[Digest]) -> None:
         """Another keeper's sessions have used these arguments: here they name no parent."""
