@@ -39,7 +39,9 @@ check: $(VENV)/.dev ## style, types, layers, sizes, words
 conformance: $(VENV)/.dev ## real agents against the simulator (needs npm); ARGS="--agent codex"
 	@$(BIN)/python -m conformance.run $(ARGS); agents=$$?; \
 	$(BIN)/python -m conformance.under_run $(ARGS); below=$$?; \
-	$(BIN)/python -m conformance.budget $(ARGS); spent=$$?; exit $$((agents | below | spent))
+	$(BIN)/python -m conformance.budget $(ARGS); spent=$$?; \
+	$(BIN)/python -m conformance.plugin $(ARGS); plugin=$$?; \
+	$(BIN)/python -m conformance.run_agents $(ARGS); run=$$?; exit $$((agents | below | spent | plugin | run))
 
 bench: $(VENV)/.dev ## processor time per request and per chunk beside nginx; ARGS="--rounds 1"
 	@exec $(BIN)/python -m bench.run $(ARGS)

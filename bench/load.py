@@ -35,6 +35,10 @@ class Plan(msgspec.Struct, frozen=True):
     first_session: int = 0
     """Number of the first session id; the ids go round from there, ``sessions`` of them."""
     path: str = "/v1/chat/completions"
+    credential: str = "sk-bench-0000000000000000000000000000"
+    """What stands as the bearer."""
+    prefix: str = "bench-session-"
+    """What an id begins with."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -72,7 +76,7 @@ class Totals:
         self.first_ms = array("d")
         self.delay_ms = array("d")
         self._body = _body(plan)
-        self._line = f"POST {plan.path} HTTP/1.1\r\n".encode()
+        self._head = _head(plan, len(self._body))
 
     def next_request(self) -> bytes | None:
         """The next request, of the session whose turn it is; None when all were sent."""
@@ -80,9 +84,8 @@ class Totals:
             return None
         number = self.sent
         self.sent += 1
-        return self._line + _request(
-            self._body, self.plan.first_session + number % self.plan.sessions
-        )
+        session = self.plan.first_session + number % self.plan.sessions
+        return self._head % session + self._body
 
     def finish(self, is_error: bool) -> None:
         """Count one answer."""
@@ -104,19 +107,19 @@ def _body(plan: Plan) -> bytes:
     return head + filler[: _BODY_BYTES - len(head) - len(tail)] + tail
 
 
-def _request(body: bytes, session: int) -> bytes:
-    """Everything behind the request line."""
+def _head(plan: Plan, length: int) -> bytes:
+    """Everything before the body, but the number of the session."""
     return (
-        b"Host: 127.0.0.1\r\nAccept: application/json\r\n"
-        b"Content-Type: application/json\r\nUser-Agent: OpenAI/Python 2.8.1\r\n"
-        b"X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.8.1\r\n"
-        b"X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n"
-        b"X-Stainless-Runtime-Version: 3.11.2\r\nX-Stainless-Async: false\r\n"
-        b"x-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
-        b"Authorization: Bearer sk-bench-0000000000000000000000000000\r\n"
-        b"x-dynamo-session-id: bench-session-%d\r\nContent-Length: %d\r\n\r\n"
-        % (session, len(body))
-    ) + body
+        f"POST {plan.path} HTTP/1.1\r\n"
+        "Host: 127.0.0.1\r\nAccept: application/json\r\n"
+        "Content-Type: application/json\r\nUser-Agent: OpenAI/Python 2.8.1\r\n"
+        "X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.8.1\r\n"
+        "X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n"
+        "X-Stainless-Runtime-Version: 3.11.2\r\nX-Stainless-Async: false\r\n"
+        "x-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
+        f"Authorization: Bearer {plan.credential}\r\n"
+        f"x-dynamo-session-id: {plan.prefix}%d\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
 
 
 class Connection(asyncio.Protocol):

@@ -1,10 +1,13 @@
-"""``python -m bench.scale``: how the gateway bears many sessions, on SQLite.
+"""``python -m bench.scale``: how an installation bears many sessions, on SQLite and PostgreSQL.
 
-For each size: fill a store, start a gateway on it, and measure until it is ready, the resident
-memory of each process, and the latency of a request of a session that was never asked for since
-the start (cold), of one just served (hot) and of one nobody has seen (new). Everything is on
-loopback and ended by its pid. ``--fresh N`` then sends N fresh ids from one client and shows what
-the processes have grown by.
+For each store and size: fill the store, start a gateway on it, stop it and start it again. Measured
+are the second start until both ports accept; resident memory of each process; and whole round trips
+over one kept connection, of a session served a moment before (hot), of one not asked for since the
+start (cold), of one nobody has seen (new), and of one and the same session over and over (known),
+beside which the others are to be read. Cold sessions are taken from the oldest half: from 100,000
+sessions on they are beyond what a gateway is told at its start, so the keeper looks them up.
+
+Everything is on loopback and ended by its pid.
 """
 
 from __future__ import annotations
@@ -13,102 +16,60 @@ import argparse
 import http.client
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
+import msgspec
 
-from bench.processor_time import command_line, descendants
-from clew.core.claim import Principal
-from clew.core.session import derive_key
-from clew.lab.children import gateway, simulator
-from clew.store.engine import open_for_writing
-from clew.store.migrate import migrate
-from clew.store.schema import aliases, sessions
+from bench.filling import fill
+from bench.fresh_ids import upstream
+from bench.load import percentile
+from bench.memory import pids_by_role, resident_by_role
+from bench.processor_time import descendants, used_s, wait_until_quiet
+from bench.stores import NAMES, NewStore, stores
+from clew.lab.children import gateway
 
-SECRET = bytes(range(32))
-LOCAL = Principal("local")
-BATCH = 20_000
 SAMPLES = 300
-NS_PER_S = 1_000_000_000
+WARM_UP = 50
+QUIET_LIMIT_S = 30.0
 CONFIGURATION = """
+[store]
+url = "{store}"
 [[upstream]]
-name = "simulator"
-url = "{url}"
+name = "bench"
+url = "{upstream}"
 """
-BODY = json.dumps({"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]})
+BODY = json.dumps({"model": "bench-1", "messages": [{"role": "user", "content": "hi"}]})
 
 
-def fill(data: Path, count: int) -> None:
-    """A store of ``count`` sessions with one canonical id each, and the secret they derive from."""
-    data.mkdir(mode=0o700)
-    (data / "secret").write_text(SECRET.hex())
-    engine = open_for_writing("", data)
-    migrate(engine)
-    now_ns = time.time_ns()
-    for start in range(0, count, BATCH):
-        numbers = range(start, min(start + BATCH, count))
-        keys = [derive_key(SECRET, LOCAL, "canonical", f"s{n}") for n in numbers]
-        at = [now_ns - (count - n) * 1_000_000 for n in numbers]
-        with engine.begin() as connection:
-            connection.execute(
-                sa.insert(sessions),
-                [
-                    {
-                        "id": key,
-                        "principal": LOCAL,
-                        "session_id": f"s{n}",
-                        "source": "canonical",
-                        "root_id": key,
-                        "opened_at_ns": t,
-                        "opened_by": "",
-                        "last_seen_ns": t,
-                        "worker_at_ns": 0,
-                    }
-                    for n, key, t in zip(numbers, keys, at, strict=True)
-                ],
-            )
-            connection.execute(
-                sa.insert(aliases),
-                [
-                    {
-                        "principal": LOCAL,
-                        "family": "canonical",
-                        "value": f"s{n}",
-                        "session": key,
-                        "source": "canonical",
-                        "scope": "thread",
-                        "lifetime": "durable",
-                        "first_seen_ns": t,
-                        "last_seen_ns": t,
-                    }
-                    for n, key, t in zip(numbers, keys, at, strict=True)
-                ],
-            )
-    engine.dispose()
+class RoundTrip(msgspec.Struct, frozen=True):
+    """Milliseconds of whole requests, as their client sees them."""
+
+    p50_ms: float
+    p99_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.p50_ms:.2f}/{self.p99_ms:.2f}"
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process (Linux)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+class Row(msgspec.Struct, frozen=True):
+    """One store with so many sessions."""
 
-
-def roles() -> dict[str, int]:
-    """The pids of the gateway's processes by role: descendants of this one."""
-    found = {pid: command_line(pid) for pid in descendants(os.getpid())}
-    return {
-        role: pid
-        for pid, line in found.items()
-        for role in ("keeper", "gateway", "web")
-        if f"clew.{role}" in line
-    }
+    store: str
+    sessions: int
+    fill_s: float
+    first_ready_s: float
+    ready_s: float
+    """Of the second start, as the clock on the wall has it."""
+    ready_cpu_s: float
+    """Processor time of all its processes for it: what another load does not change."""
+    trips: dict[str, RoundTrip]
+    memory_mib: dict[str, float]
 
 
 class Caller:
@@ -127,63 +88,96 @@ class Caller:
         response.read()
         return (time.perf_counter() - began) * 1000, response.headers["x-clew-resolution"]
 
-
-def median_ms(caller: Caller, names: list[str], expected: str) -> float:
-    """The median latency; every answer must be as expected."""
-    answers = [caller.call(name) for name in names]
-    wrong = [found for _, found in answers if found != expected]
-    if wrong:
-        sys.exit(f"{len(wrong)} of {len(names)} answers were {wrong[0]}, not {expected}")
-    return statistics.median(ms for ms, _ in answers)
+    def expect(self, session: str, expected: str) -> float:
+        """The milliseconds of one request, whose answer must be as expected."""
+        took_ms, found = self.call(session)
+        if found != expected:
+            sys.exit(f"{session} was {found}, not {expected}")
+        return took_ms
 
 
-def measure(count: int, upstream: str, fresh: int) -> None:
+def cold_names(count: int, samples: int) -> list[str]:
+    """Sessions of the oldest half, spread over it; each once."""
+    oldest = max(1, count // 2)
+    return [f"s{n}" for n in range(0, oldest, max(1, oldest // samples))][:samples]
+
+
+def measure(store: str, new_store: NewStore, count: int, target: str) -> Row:
     """One row of the table."""
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        fill(directory / "data", count)
-        began = time.perf_counter()
-        with gateway(directory, CONFIGURATION.format(url=upstream)) as running:
-            ready_s = time.perf_counter() - began
-            found = roles()
-            caller = Caller(running.url)
-            step = max(1, count // SAMPLES)
-            cold = [f"s{n}" for n in range(0, count, step)][:SAMPLES]
-            cold_ms = median_ms(caller, cold, "exact")
-            hot_ms = median_ms(caller, cold[-50:] * (SAMPLES // 50), "exact")
-            new_ms = median_ms(caller, [f"new-{n}" for n in range(SAMPLES)], "new")
-            memory = {role: resident_mib(pid) for role, pid in found.items()}
-            shown = "  ".join(f"{role} {size:.0f}" for role, size in sorted(memory.items()))
-            print(
-                f"{count:>9,}  {ready_s:7.2f}  {cold_ms:7.2f}  {hot_ms:7.2f}  {new_ms:7.2f}  "
-                f"{shown} MiB",
-                flush=True,
-            )
-            if fresh:
-                grow(caller, fresh, found, memory)
+        directory, url = Path(name), new_store()
+        began = time.monotonic()
+        fill(directory / "data", url, count)
+        fill_s = time.monotonic() - began
+        configuration = CONFIGURATION.format(store=url, upstream=target)
+        began = time.monotonic()
+        with gateway(directory, configuration):
+            first_ready_s = time.monotonic() - began
+            wait_until_quiet(list(pids_by_role().values()), QUIET_LIMIT_S)
+        began, before_s = time.monotonic(), _used_by_children_s()
+        with gateway(directory, configuration) as running:
+            ready_s = time.monotonic() - began
+            ready_cpu_s = _used_by_children_s() - before_s
+            pids = pids_by_role()
+            wait_until_quiet(list(pids.values()), QUIET_LIMIT_S)
+            trips = _trips(Caller(running.url), count)
+            memory = resident_by_role(pids)
+        return Row(store, count, fill_s, first_ready_s, ready_s, ready_cpu_s, trips, memory)
 
 
-def grow(caller: Caller, fresh: int, found: dict[str, int], before: dict[str, float]) -> None:
-    """What ``fresh`` new ids of one client cost in memory."""
-    for number in range(fresh):
-        caller.call(f"fresh-{number}")
-    grown = {role: resident_mib(pid) - before[role] for role, pid in found.items()}
-    shown = "  ".join(f"{role} {size:+.1f}" for role, size in sorted(grown.items()))
-    print(f"after {fresh:,} fresh ids of one principal: {shown} MiB", flush=True)
+def _used_by_children_s() -> float:
+    return used_s(descendants(os.getpid())[1:])
+
+
+def _trips(caller: Caller, count: int) -> dict[str, RoundTrip]:
+    """All kinds in turn, so that what else the machine does meets each of them alike."""
+    for number in range(WARM_UP):
+        caller.expect(f"warm-{number}", "new")
+    found = {kind: array("d") for kind in ("known", "hot", "cold", "new")}
+    for number, name in enumerate(cold_names(count, SAMPLES)):
+        found["cold"].append(caller.expect(name, "exact"))
+        found["hot"].append(caller.expect(name, "exact"))
+        found["new"].append(caller.expect(f"new-{number}", "new"))
+        found["known"].append(caller.expect("warm-0", "exact"))
+    return {
+        kind: RoundTrip(percentile(times, 0.50), percentile(times, 0.99))
+        for kind, times in found.items()
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All rows as text."""
+    trips, roles = list(rows[0].trips), list(rows[0].memory_mib)
+    heads = "".join(f"{name + ' ms':>14}" for name in trips)
+    heads += "".join(f"{role:>9}" for role in roles)
+    lines = [f"{'store':<11}{'sessions':>10}{'ready s':>9}{'cpu s':>7}{heads}"]
+    for row in rows:
+        shown = "".join(f"{row.trips[name]!s:>14}" for name in trips)
+        shown += "".join(f"{row.memory_mib[role]:>9.0f}" for role in roles)
+        lines.append(
+            f"{row.store:<11}{row.sessions:>10,}{row.ready_s:>9.2f}{row.ready_cpu_s:>7.2f}{shown}"
+        )
+    lines.append("ready: the second start, on the wall and in processor time of all processes")
+    lines.append(f"milliseconds: p50/p99 of {SAMPLES}; the roles: resident MiB")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print one table for every store and size that was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--store", choices=NAMES, action="append", help="both unless given")
     parser.add_argument("--sessions", default="1000,10000,100000,1000000")
-    parser.add_argument("--fresh", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sizes = [int(size) for size in options.sessions.split(",")]
-    print(" sessions  ready s  cold ms   hot ms   new ms  resident memory")
-    instant = ("--latency-ms", "0", "--tokens-per-second", "0", "--prefill-tokens-per-second", "0")
-    with tempfile.TemporaryDirectory() as logs, simulator(Path(logs) / "sim.log", instant) as url:
-        for size in sizes:
-            measure(size, url, options.fresh if size == sizes[-1] else 0)
+    rows: list[Row] = []
+    with upstream() as target:
+        for store in options.store or NAMES:
+            with stores(store) as new_store:
+                for size in sizes:
+                    rows.append(measure(store, new_store, size, target))
+                    print(table(rows[-1:]), file=sys.stderr, flush=True)
+    print(msgspec.json.encode(rows).decode() if options.json else table(rows))
 
 
 if __name__ == "__main__":

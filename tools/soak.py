@@ -68,6 +68,8 @@ PROGRAMS: Final = (
     ),
     Program("lineage-memory", "P6", "lineage_memory", 1_000_000, "conversations", 25),
     Program("model", "P1, P2", "model", 100_000, "steps", 8),
+    Program("affinity-file", "P4", "affinity", 10_000, "sessions", 12, ("--store", "file")),
+    Program("affinity-etcd", "P4", "affinity", 10_000, "sessions", 12, ("--store", "etcd")),
 )
 TESTS_MINUTES: Final = 10.0
 """Of the test suite's rounds when no time is given; at least one round runs."""

@@ -90,6 +90,7 @@ class World:
         self.sessions: list[dict[str, Any]] = []
         self.records: dict[str, list[dict[str, Any]]] = {}
         self.workers: dict[str, Any] = {"items": [], "discovery": []}
+        self.bindings: dict[str, Any] = {"items": [], "truncated": False}
         self.tokens_seen: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.is_stale = False
@@ -101,6 +102,8 @@ class World:
             return 200, {"items": self._matching(query.get("q", "")), "next": None}
         if parts == ["workers"]:
             return 200, self.workers
+        if parts == ["bindings"]:
+            return 200, self.bindings
         if parts[0] == "usage":
             items = [s | {"key": s["session_id"], "unpriced": 0} for s in self.sessions]
             return 200, {"by": query["by"], "items": items, "totals": None, "truncated": False}

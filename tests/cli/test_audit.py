@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> Path:
     records = [Began(1, INSTANCE, "1"), *(Did(n, "session.close", {"n": n}) for n in range(29))]
     _, lines = chain(START, records)
     files.append(lines)
-    files.close()
+    files.leave()
     return tmp_path
 
 

@@ -89,7 +89,8 @@ def test_serve_hands_the_checked_configuration_to_the_supervisor(
     path = tmp_path / "clew.toml"
     path.write_text('[server]\ndrain_s = 5\nlisten = "127.0.0.1:1"\n')
 
-    def fake_run(config: Config, reload: object) -> int:
+    def fake_run(config: Config, reload: object, idle_stop_s: float) -> int:
+        assert idle_stop_s == 600.0
         seen.append(config)
         path.write_text("[server]\ndrain_s = 6\n")
         seen.append(reload())  # type: ignore[operator]
@@ -98,7 +99,7 @@ def test_serve_hands_the_checked_configuration_to_the_supervisor(
     monkeypatch.setattr(clew.supervisor.run, "run", fake_run)
     result = run(
         *("serve", "-c", str(path), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
-        *("--workers", "2", "--upstream", "http://127.0.0.1:8000"),
+        *("--workers", "2", "--idle-stop", "10m", "--upstream", "http://127.0.0.1:8000"),
     )
 
     assert result.exit_code == 3

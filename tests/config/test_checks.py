@@ -12,6 +12,7 @@ from clew.config.load import ConfigError, load
 UPSTREAM = '[[upstream]]\nname = "a"\nurl = "http://127.0.0.1:1"\n'
 ENGINE = '[[upstream]]\nname = "e"\nkind = "engine"\n'
 WORKERS = 'workers = ["http://127.0.0.1:1"]\n'
+PHASES = 'prefill = ["http://127.0.0.1:3", "http://127.0.0.1:4"]\ndecode = ["http://127.0.0.1:5"]\n'
 
 
 def faults_of(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> str:
@@ -48,6 +49,11 @@ REFUSED = [
     (f"{UPSTREAM}{WORKERS}", 'belongs to kind = "engine"'),
     (f'{ENGINE}{WORKERS}prefill = ["http://127.0.0.1:2"]\n', "excludes prefill and decode"),
     (f'{ENGINE}prefill = ["http://127.0.0.1:2"]\n', "belong together"),
+    (f'{ENGINE}url = "http://127.0.0.1:2"\n{PHASES}', "excludes prefill and decode"),
+    (f"{ENGINE}{PHASES}bootstrap_ports = [8998]\n", "hand_over"),
+    (f'{ENGINE}{PHASES}hand_over = "sglang"\nbootstrap_ports = [1, 2, 3]\n', "one for each"),
+    (f'{ENGINE}{PHASES}hand_over = "sglang"\nbootstrap_ports = [70000]\n', "must be ports"),
+    (f'{ENGINE}{PHASES}hand_over = "dynamo"\n', "hand_over"),
     (f"{ENGINE}workers = ['http://h?x']\n", "upstream[0].workers[0]: must not carry a query"),
     (f"{ENGINE}workers = ['http://h', 'http://h']\n", "names the same url twice"),
     (f'{UPSTREAM}api_key_env = "sk-canary"\n', "must be the name of an environment variable"),
@@ -112,8 +118,6 @@ def test_an_impossible_configuration_is_refused(text: str, said: str, tmp_path: 
 
 
 LATER = [
-    f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://h"]\n',
-    f'{ENGINE}prefill = ["http://h"]\ndecode = ["http://g"]\n',
     '[store]\nmax_bytes = "1GiB"\n',
     '[journal]\non_failure = "serve"\n',
     '[capture]\ncontent = "shape"\n',
@@ -136,6 +140,8 @@ ACCEPTED = [
     f'{UPSTREAM}identity_out = "x-my-session"\n',
     f'{UPSTREAM}identity_out = "vllm-router"\n',
     f"{ENGINE}{WORKERS}",
+    f"{ENGINE}{PHASES}",
+    f'{ENGINE}{PHASES}hand_over = "sglang"\nbootstrap_ports = [8998, 8999]\n',
     f'{ENGINE}discovery = "file:workers.json"\n',
     f'{ENGINE}discovery = "etcd:http://127.0.0.1:2379/clew/workers"\n',
     f'{ENGINE}{WORKERS}[upstream.health]\npath = ""\nfall = 1\n',

@@ -445,11 +445,18 @@ def test_a_header_names_the_kind(header: Field, kind: Kind) -> None:
 
 
 def test_the_path_tells_a_token_count() -> None:
-    """count_tokens needs no header; an explicit X-Clew-Kind still names the kind."""
+    """count_tokens needs no header; an X-Clew-Kind that names no kind is flagged."""
     assert claim_of(path=b"/v1/messages/count_tokens").kind is Kind.COUNT_TOKENS
     assert claim_of(path=b"/v1beta/models/g:countTokens").kind is Kind.COUNT_TOKENS
     unknown = claim_of((b"x-clew-kind", b"nonsense"))
     assert (unknown.kind, unknown.flags) == (Kind.TURN, ("kind_invalid",))
+
+
+def test_no_header_makes_a_call_free() -> None:
+    """Counting tokens is free, so the path alone says that a call does nothing else."""
+    found = claim_of((b"x-clew-kind", b"count_tokens"))
+
+    assert (found.kind, found.flags) == (Kind.TURN, ("kind_invalid",))
 
 
 @pytest.mark.parametrize("value", [b"{", b"[]", b'{"request_kind":5}', b"[" * 5000, b"\xff"])

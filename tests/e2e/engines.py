@@ -15,15 +15,17 @@ from tests.e2e.processes import INSTANT
 class Engine:
     """One simulator process; it keeps its port."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *flags: str) -> None:
         self._log = log
+        self._flags = flags
         self._listen = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> None:
         """Run it until it accepts."""
-        arguments = ["clew.lab.sim", "--with-parent", "--listen", self._listen, *INSTANT]
+        arguments = ["clew.lab.sim", "--with-parent", "--listen", self._listen]
+        arguments += [*INSTANT, *self._flags]
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -56,6 +58,12 @@ class Engine:
             self.kill()
 
     @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def served(self) -> int:
         """Calls generated since it started."""
         calls = httpx.get(f"{self.url}/sim/calls", trust_env=False).json()["calls"]
@@ -63,9 +71,11 @@ class Engine:
 
 
 @contextmanager
-def engines(directory: Path, number: int) -> Iterator[list[Engine]]:
-    """Running engines."""
-    every = [Engine(directory / f"engine-{index}.log") for index in range(number)]
+def engines(
+    directory: Path, number: int, *flags: str, name: str = "engine"
+) -> Iterator[list[Engine]]:
+    """Running engines; each with these flags."""
+    every = [Engine(directory / f"{name}-{index}.log", *flags) for index in range(number)]
     try:
         for engine in every:
             engine.start()

@@ -26,6 +26,7 @@ from tests.e2e.processes import Gateway
 
 START_PATIENCE_S: Final = 30.0
 POLL_S: Final = 0.01
+SAME_START_S: Final = 0.05
 ROLES: Final = ("gateway", "keeper", "web")
 
 
@@ -51,7 +52,8 @@ class Installation:
         self._environment = {**os.environ, **(environment or {})}
         self._addresses = ("127.0.0.1:0", "127.0.0.1:0")
         self._process: subprocess.Popen[str] | None = None
-        self._children: dict[int, str] = {}
+        self._children: dict[int, float] = {}
+        """Process id to start time: ids are used again, on a busy machine within minutes."""
         self.gateway: Gateway
 
     def __enter__(self) -> Installation:
@@ -110,12 +112,12 @@ class Installation:
             return found
         for child in children:
             try:
-                module = child.cmdline()[-1]
+                module, started_s = child.cmdline()[-1], child.create_time()
             except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
                 continue
             if module.startswith("clew.") and (role := module.removeprefix("clew.")) in ROLES:
                 found[role] = child.pid
-        self._children |= {pid: role for role, pid in found.items()}
+                self._children[child.pid] = started_s
         return found
 
     def pid(self, role: str) -> int:
@@ -146,7 +148,7 @@ class Installation:
 
     def left(self) -> list[int]:
         """Children of any run that still live."""
-        return [pid for pid in self._children if _is_alive(pid)]
+        return [pid for pid, started_s in self._children.items() if _is_alive(pid, started_s)]
 
     def stop(self, patience_s: float = 30.0) -> int:
         """SIGTERM; the exit status."""
@@ -236,10 +238,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: int, started_s: float) -> bool:
     try:
         process = psutil.Process(pid)
-        is_clew = any(part.startswith("clew.") for part in process.cmdline())
-        return is_clew and process.status() != psutil.STATUS_ZOMBIE
+        is_mine = abs(process.create_time() - started_s) < SAME_START_S
+        return is_mine and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -164,6 +164,37 @@ def test_a_durable_new_id_with_an_old_history_is_a_linked_fork(gateway: Gateway)
     assert session["forked_from"] == first.headers["x-clew-session"]
 
 
+def test_forks_of_a_session_that_went_on_unseen_are_linked(gateway: Gateway) -> None:
+    """A known durable id's later turns are not read; every copy begins as the session did."""
+    history = [user("Draft the release notes of the autumn edition.")]
+    first, told = chat(gateway, history, **{"x-dynamo-session-id": "autumn"})
+    for question in ("Longer.", "Shorter.", "Once more."):
+        history += [assistant(told), user(question)]
+        _, told = chat(gateway, history, **{"x-dynamo-session-id": "autumn"})
+    for name in ("autumn-fork", "autumn-again"):
+        copied = [*history, assistant(told), user(f"As {name}.")]
+        chat(gateway, copied, **{"x-dynamo-session-id": name})
+
+        session = gateway.admin(f"/api/v1/sessions/{name}")
+        assert session["id"] != first.headers["x-clew-session"]
+        assert session["forked_from"] == first.headers["x-clew-session"]
+
+
+def test_a_fork_is_linked_though_a_title_came_before_the_first_turn(gateway: Gateway) -> None:
+    """OpenCode's title call is its session's first, and marked by nothing."""
+    agent = {"user-agent": "opencode/1.18.33"}
+    history = [user("Draft the release notes of the winter edition.")]
+    naming = [user("Generate a title for this conversation:"), *history]
+    first, _ = chat(gateway, naming, **agent, **{"x-session-id": "ses_winter"})
+    for question in ("Longer.", "Shorter.", "As a poem."):
+        _, told = chat(gateway, history, **agent, **{"x-session-id": "ses_winter"})
+        history += [assistant(told), user(question)]
+    chat(gateway, history, **agent, **{"x-session-id": "ses_winter_fork"})
+
+    session = gateway.admin("/api/v1/sessions/ses_winter_fork")
+    assert session["forked_from"] == first.headers["x-clew-session"]
+
+
 def test_lineage_survives_a_restart_of_the_gateway(simulator: Simulated, tmp_path: Path) -> None:
     """What was shown before the restart still proves the thread after it."""
     configuration = CONFIGURATION.format(resume="proof", url=simulator.url)

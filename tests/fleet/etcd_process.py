@@ -58,6 +58,12 @@ class EtcdProcess:
             assert time.monotonic() < deadline, "etcd did not start"
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once."""
         assert self._process is not None

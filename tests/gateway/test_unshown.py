@@ -38,7 +38,7 @@ def test_a_title_that_comes_first_leaves_the_turn_to_be_shown() -> None:
     assert noted.wants(KNOWN, turn[0])
     assert not noted.wants(KNOWN, asked(Kind.TITLE, "exact")[0])
     noted.note(*turn, is_weighed=True)
-    assert not noted
+    assert not noted.keys
 
 
 def test_the_turn_after_a_compaction_is_shown() -> None:
@@ -66,7 +66,33 @@ def test_nothing_else_is_shown_again(
     noted = Unshown()
     noted.note(*asked(kind, resolution, is_side=is_side), is_weighed=is_weighed)
 
-    assert not noted
+    assert not noted.keys
+
+
+def opened_by(client: str, *, has_tools: bool) -> Unshown:
+    """What is noted of a session whose first call is marked as nothing else than a turn."""
+    noted = Unshown()
+    claim, answer = Claim(session=ALIAS, client=client), Answer(1, KNOWN, "new")
+    noted.note(claim, answer, is_weighed=True, has_tools=has_tools)
+    return noted
+
+
+def test_an_unmarked_title_that_comes_first_leaves_the_turn_to_be_shown() -> None:
+    """OpenCode asks for a title before its first turn, and only its missing tools say so."""
+    noted = opened_by("opencode/1.18.33", has_tools=False)
+    turn = asked(Kind.TURN, "exact")
+
+    assert noted.wants(KNOWN, turn[0])
+    noted.note(*turn, is_weighed=True, has_tools=False)
+    assert not noted.wants(KNOWN, turn[0])
+
+
+@pytest.mark.parametrize(
+    ("client", "has_tools"), [("opencode/1.18.33", True), ("plain-client/1.0", False)]
+)
+def test_a_first_turn_is_no_title(client: str, *, has_tools: bool) -> None:
+    """Neither one with tools nor one of a client that offers none."""
+    assert not opened_by(client, has_tools=has_tools).wants(KNOWN, Claim(kind=Kind.TURN))
 
 
 def test_a_turn_too_large_to_be_shown_is_not_asked_again() -> None:
@@ -75,7 +101,7 @@ def test_a_turn_too_large_to_be_shown_is_not_asked_again() -> None:
     noted.note(*asked(Kind.TITLE, "new"), is_weighed=True)
     noted.note(*asked(Kind.TURN, "exact"), is_weighed=False)
 
-    assert not noted
+    assert not noted.keys
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

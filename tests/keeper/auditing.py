@@ -36,6 +36,8 @@ class AuditHouse(House):
 
     def start(self, disk: Disk | None = None, **options: Any) -> None:
         """A keeper on what the last one left."""
+        if hasattr(self, "log"):
+            self.log._files.leave()  # what a process holds goes with it
         bytes_ = options.pop("file_bytes", 2_000)
         self.log = AuditLog(
             self.engine,

@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 from tests.journal.disks import FaultyDisk
 from tests.journal.events import START_NS, dispatched, key_of, settled
-from tests.keeper.auditing import AuditHouse, refused
+from tests.keeper.auditing import INSTANCE, AuditHouse, refused
 
 from clew.core.audit import seal
 from clew.core.claim import SessionKey
+from clew.keeper.audit import AuditLog
+from clew.keeper.audit_files import AuditFiles
 from clew.keeper.verbs import Verbs
 from clew.store.schema import audit_salts
 
@@ -294,6 +296,21 @@ def test_forgetting_a_session_forgets_what_was_merged_into_it(house: AuditHouse)
         left = connection.execute(sa.select(audit_salts.c.session)).scalars().all()
 
     assert not {key_of("a"), key_of("b")} & set(left)
+
+
+def test_a_keeper_waits_for_the_one_before_it_to_leave(house: AuditHouse) -> None:
+    """Two of them would each take their own end of the chain for its end."""
+    house.project(*pairs(1, 2))
+    log = AuditLog(house.engine, AuditFiles(house.chain), INSTANCE)
+    log.open()
+    log.flush()
+    assert log.fault
+    house.log.close()
+    log.flush()
+
+    assert not log.fault
+    assert house.attempts() == names(1, 2)
+    assert house.verify().fault is None
 
 
 def test_old_files_are_retired_and_the_chain_says_so(house: AuditHouse) -> None:

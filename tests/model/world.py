@@ -520,6 +520,7 @@ class World:
         self._judge_label(exchange, key)
         self._judge_owner(exchange, key)
         self._count_restart(exchange, key)
+        self._count_link(exchange)
 
     def _judge_label(self, exchange: Exchange, key: SessionKey) -> None:
         label, flags = exchange.intent.resolution, exchange.intent.flags
@@ -576,6 +577,22 @@ class World:
                 self.counts["own_restarts_found"] += is_found
             if not is_found:
                 self.counts[f"missed: {exchange.intent.reason}"] += 1
+
+    def _count_link(self, exchange: Exchange) -> None:
+        """Forks under durable ids: whether they are linked, and to what they copied."""
+        intent, talk = exchange.intent, exchange.talk
+        if not (talk.client.is_durable and exchange.is_turn and intent.resolution == "new"):
+            return
+        if "keeper_away" in intent.flags or talk.is_odd or talk.is_stolen:
+            return
+        if intent.forked_from is None:
+            self.counts["durable_forks"] += bool(talk.copied)
+            return
+        origin = self.owners.get(intent.forked_from)
+        origins = {self.real(one) for one in (talk.number, *talk.copied, *talk.may_take)}
+        is_right = origin is not None and self.real(origin) in origins
+        self.counts["durable_forks"] += bool(talk.copied)
+        self.counts["durable_forks_linked" if is_right else "wrong_links"] += 1
 
     def is_closed(self, key: SessionKey) -> bool:
         """Whether a session was closed: nothing resumes it."""

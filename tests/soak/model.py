@@ -78,6 +78,9 @@ def main() -> int:
     ):
         share = 100 * proved[found] / max(1, proved[of])
         print(f"{title}: {proved[found]:,} of {proved[of]:,} ({share:.1f} %)")
+    forks, linked = proved["durable_forks"], proved["durable_forks_linked"]
+    print(f"forks under durable ids linked: {linked:,} of {forks:,}", end=", ")
+    print(f"linked to another conversation: {proved['wrong_links']:,}")
     print(f"missed: { {name: n for name, n in proved.items() if name.startswith('missed')} }")
     is_low = proved["restarts_found"] < WANTED_RECALL * proved["restarts"]
     return 1 if faults or (is_low and proved["restarts"] >= ENOUGH_RESTARTS) else 0

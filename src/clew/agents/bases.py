@@ -76,8 +76,15 @@ class Bases(msgspec.Struct, frozen=True):
 
 
 def missing(existing: tuple[Existing, ...], names: Mapping[str, str]) -> tuple[Existing, ...]:
-    """Those that no upstream of a gateway is."""
+    """Those that no upstream of a gateway is; ``names`` as in `Bases`."""
     return tuple(one for one in existing if plain_url(one.upstream) not in names)
+
+
+def to_start_with(existing: tuple[Existing, ...]) -> tuple[str, ...]:
+    """Urls for ``--upstream`` of a gateway that has no configured ones: all, or none if it knows
+    each by itself."""
+    urls = tuple(dict.fromkeys(one.upstream for one in existing))
+    return () if all(map(is_vendor, urls)) else urls
 
 
 def is_of_gateway(url: str, gateways: tuple[str, ...]) -> bool:

@@ -28,7 +28,7 @@ def _reads(situation: Situation) -> tuple[str, ...]:
 
 def existing(situation: Situation) -> tuple[Existing, ...]:
     """The base url of the provider that will be used. Raises PlanError."""
-    provider, path, url = _provider(situation)
+    provider, path, url = provider_of(situation)
     if provider != BUILT_IN:
         if not url:
             raise PlanError(
@@ -46,7 +46,7 @@ def existing(situation: Situation) -> tuple[Existing, ...]:
 
 def child(situation: Situation, bases: Bases) -> Child:
     """``-c`` before the user's arguments, so that every subcommand gets it."""
-    provider, _, _ = _provider(situation)
+    provider, _, _ = provider_of(situation)
     url = base_of(provider, "/v1", existing(situation), bases)
     key = "openai_base_url"
     if provider != BUILT_IN:
@@ -56,7 +56,7 @@ def child(situation: Situation, bases: Bases) -> Child:
     return Child({}, ("-c", f"{key}={json.dumps(url)}", *situation.arguments))
 
 
-def _provider(situation: Situation) -> tuple[str, str, str]:
+def provider_of(situation: Situation) -> tuple[str, str, str]:
     """The provider's name, the file it is in, its base url there (or empty). Raises PlanError."""
     path, text = next(iter(situation.files.items()), ("its configuration", ""))
     try:

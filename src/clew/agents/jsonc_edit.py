@@ -123,5 +123,5 @@ def _without(text: str, members: tuple[Member, ...], member: Member) -> str:
     if not has_comma and number:
         # It was the last: the comma before it has nothing to part any more.
         comma = skip_gap(text, members[number - 1].value.end)
-        before = before[:comma] + before[comma + 1 :]
+        before = before[:comma] + before[comma + 1 :].lstrip(" \t")
     return before + rest

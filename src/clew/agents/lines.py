@@ -30,6 +30,18 @@ def value_of(text: str, name: str) -> str:
     return value.partition(" #")[0].strip()
 
 
+def toml_value(text: str, name: str) -> str:
+    """What the first table of a TOML file sets a key to; empty when it does not, or to no text.
+
+    Raises LineError.
+    """
+    try:
+        found = tomllib.loads(text).get(name)
+    except tomllib.TOMLDecodeError as error:
+        raise LineError(f"is no TOML: {error}") from None
+    return found if isinstance(found, str) else ""
+
+
 def put_line(text: str, name: str, line: str) -> Edit:
     """The edit after which ``line`` sets ``name``: for the last line that does, or at the end."""
     found = list(re.finditer(_VALUE.format(name=re.escape(name)), text, re.MULTILINE))
@@ -39,9 +51,12 @@ def put_line(text: str, name: str, line: str) -> Edit:
 
 
 def add_line(text: str, line: str) -> Edit:
-    """The edit after which ``line`` is the last."""
-    start = "" if not text or text.endswith("\n") else "\n"
-    return Edit(len(text), "", f"{start}{line}\n")
+    """The edit that adds ``line`` at the end; at the beginning where the last line has no end.
+
+    An added line end could not be told from the user's own later.
+    """
+    at = len(text) if not text or text.endswith("\n") else 0
+    return Edit(at, "", f"{line}\n")
 
 
 def put_toml_line(text: str, name: str, line: str) -> Edit:

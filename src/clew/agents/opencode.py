@@ -52,7 +52,10 @@ def child(situation: Situation, bases: Bases) -> Child:
     own = situation.environ.get(VARIABLE, "")
     config: dict[str, Any] = _read(f"{VARIABLE} in the environment", own) if own.strip() else {}
     told = {one.slot: one.path for one in found}
-    told |= {name: path for name, path in providers(situation) if name not in told}
+    had = providers(situation)
+    if not had and not told:
+        had = tuple((one.name, one.path) for one in PROVIDERS)
+    told |= {name: path for name, path in had if name not in told}
     for name, path in told.items():
         provider = config.setdefault("provider", {}).setdefault(name, {})
         provider.setdefault("options", {})["baseURL"] = base_of(name, path, found, bases)
@@ -60,7 +63,7 @@ def child(situation: Situation, bases: Bases) -> Child:
 
 
 def providers(situation: Situation) -> tuple[tuple[str, str], ...]:
-    """The built-in providers the user has, by key, login or configuration; all where none is."""
+    """The built-in providers the user has, by key, login or configuration, with their paths."""
     logins: set[str] = set()
     for path, text in situation.files.items():
         if PurePath(path).name == _LOGINS:
@@ -68,12 +71,11 @@ def providers(situation: Situation) -> tuple[tuple[str, str], ...]:
     configured = {
         name for _, config in _configurations(situation) for name in _dict(config, "provider")
     }
-    had = tuple(
+    return tuple(
         (one.name, one.path)
         for one in PROVIDERS
         if one.name in logins | configured or any(situation.environ.get(key) for key in one.keys)
     )
-    return had or (() if configured else tuple((one.name, one.path) for one in PROVIDERS))
 
 
 def _configurations(situation: Situation) -> list[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ once a gateway is known in which each of them is an upstream. Credentials are ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -119,8 +120,13 @@ def run_above(environ: Mapping[str, str]) -> str:
     return run if is_usable and run not in (".", "..") else ""
 
 
+_CANONICAL: Final = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,256}")
+
+
 def with_session(situation: Situation, session_id: str) -> dict[str, str]:
     """The variable that makes every call of the child name this session. Raises PlanError."""
+    if _CANONICAL.fullmatch(session_id) is None:
+        raise PlanError("--session takes 1 to 256 characters of A-Z a-z 0-9 . _ : / @ + = ~ -")
     variable = situation.agent.headers
     if variable is None:
         raise PlanError(

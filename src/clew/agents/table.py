@@ -47,18 +47,18 @@ class SettingForm(StrEnum):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One value `clew setup` writes.
-
-    ``directory`` is a variable that moves the first part of ``file``, which is below the home.
-    """
+    """One value `clew setup` writes."""
 
     form: SettingForm
     key: tuple[str, ...]
     path: str = ""
     """What stands after the gateway's origin."""
-    file: str = ""
-    """Empty: the profile of the user's shell."""
+    root: str = ""
+    """Below the home; empty: the home itself."""
     directory: str = ""
+    """A variable that names another place for ``root``."""
+    file: str = ""
+    """Below ``root``; empty: the profile of the user's shell."""
     fallbacks: tuple[str, ...] = ()
     """Files that the agent reads instead where they exist and ``file`` does not."""
 
@@ -69,7 +69,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     commands: tuple[str, ...] = ()
-    """Names of its program, the first found is started; none: the user names the command."""
+    """Names of its program, the first found is started, further words are its first arguments;
+    none: the user names the command."""
     form: Form = Form.ENVIRONMENT
     variables: tuple[Variable, ...] = ()
     headers: HeaderVariable | None = None
@@ -120,8 +121,9 @@ AGENTS: Final[tuple[Agent, ...]] = (
             Setting(
                 SettingForm.JSON,
                 ("env", "ANTHROPIC_BASE_URL"),
-                file=".claude/settings.json",
+                root=".claude",
                 directory="CLAUDE_CONFIG_DIR",
+                file="settings.json",
             ),
         ),
     ),
@@ -136,8 +138,9 @@ AGENTS: Final[tuple[Agent, ...]] = (
                 SettingForm.TOML,
                 ("openai_base_url",),
                 "/v1",
-                ".codex/config.toml",
-                "CODEX_HOME",
+                root=".codex",
+                directory="CODEX_HOME",
+                file="config.toml",
             ),
         ),
     ),
@@ -150,16 +153,17 @@ AGENTS: Final[tuple[Agent, ...]] = (
             Setting(
                 SettingForm.JSON,
                 ("provider", "*", "options", "baseURL"),
-                file=".config/opencode/opencode.json",
+                root=".config",
                 directory="XDG_CONFIG_HOME",
-                fallbacks=(".config/opencode/opencode.jsonc",),
+                file="opencode/opencode.json",
+                fallbacks=("opencode/opencode.jsonc",),
             ),
         ),
     ),
     Agent(
         name="docker-agent",
         title="docker-agent",
-        commands=("docker-agent", "cagent"),
+        commands=("docker-agent", "cagent", "docker agent"),
         variables=_DOCKER,
         # It asks for a Docker token before any call to a models gateway; Clew does not read it.
         defaults=(("DOCKER_TOKEN", "clew"),),
@@ -199,7 +203,7 @@ AGENTS: Final[tuple[Agent, ...]] = (
                 SettingForm.DOTENV,
                 (_OPENAI.name,),
                 "/v1",
-                ".qwen/.env",
+                file=".qwen/.env",
                 fallbacks=(".env",),
             ),
         ),
@@ -232,8 +236,9 @@ AGENTS: Final[tuple[Agent, ...]] = (
             Setting(
                 SettingForm.JSON,
                 ("providers", "*", "baseUrl"),
-                file=".pi/agent/models.json",
+                root=".pi/agent",
                 directory="PI_CODING_AGENT_DIR",
+                file="models.json",
             ),
         ),
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 PASSED: Final = frozenset(
@@ -32,7 +32,7 @@ IGNORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores and a child must not inherit ignored."""
 
 
-def run_child(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+def run_child(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> int:
     """Run ``program`` until it ends; its exit status, 128 and the number for a signal.
 
     ``arguments`` are with the name it is called by. Raises OSError when it cannot be started.

@@ -271,7 +271,9 @@ def _who_answers(name: str, listen: str, path: str) -> Finding:
 
 
 def _upstreams(config: Config) -> Iterator[Finding]:
-    urls = [url for u in config.upstream for url in (u.url, *u.workers) if url]
+    urls = [
+        url for u in config.upstream for url in (u.url, *u.workers, *u.prefill, *u.decode) if url
+    ]
     for url in urls or BUILT_IN_URLS:
         try:
             answer: Any = httpx.head(url, timeout=ONLINE_TIMEOUT_S, follow_redirects=False)

@@ -9,6 +9,7 @@ import click
 from clew import __version__
 from clew.cli.admin import AdminError
 from clew.cli.audit import audit
+from clew.cli.bindings import bindings
 from clew.cli.clients import clients
 from clew.cli.configuration import config
 from clew.cli.doctor import doctor
@@ -19,8 +20,10 @@ from clew.cli.lab import demo, sim
 from clew.cli.limits import budget, limits
 from clew.cli.metering import plans, rerate
 from clew.cli.options import Refusal
+from clew.cli.run import run
 from clew.cli.serve import serve
 from clew.cli.sessions import sessions, show, tree
+from clew.cli.setup import setup
 from clew.cli.tail import tail
 from clew.cli.usage import usage
 from clew.cli.verbs import close, forget, merge, split
@@ -29,7 +32,7 @@ from clew.cli.workers import workers
 EPILOG: Final = """\b
 Examples:
   clew serve                        # gateway on 127.0.0.1:2539, page on 127.0.0.1:2540
-  ANTHROPIC_BASE_URL=http://127.0.0.1:2539 claude
+  clew run claude                   # any agent through it; see clew run --help
   clew sessions
   clew tree 4f2a                    # any unique prefix of any id
 """
@@ -55,6 +58,8 @@ for _command in (
     serve,
     demo,
     sim,
+    run,
+    setup,
     sessions,
     show,
     tree,
@@ -72,6 +77,7 @@ for _command in (
     clients,
     drift,
     workers,
+    bindings,
     keys,
     audit,
     config,

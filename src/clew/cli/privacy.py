@@ -84,9 +84,23 @@ def _kept_files(config: Config, data: Path) -> tuple[Kept, ...]:
         Kept(
             "run",
             str(data / "run"),
-            "the keeper's socket and the gateways' counters",
+            "the keeper's socket, the gateways' counters, the addresses and upstreams' urls",
             "while Clew runs",
             "stop Clew and delete the directory",
+        ),
+        Kept(
+            "setup",
+            str(data / "setup"),
+            "what `clew setup` wrote into agents' settings, and base urls that it replaced",
+            "until `clew setup AGENT --undo`",
+            "undo first; then delete the directory",
+        ),
+        Kept(
+            "serve log",
+            str(data / "serve.log"),
+            "what a gateway that `clew run` started says on standard error",
+            "until removed",
+            "delete the file",
         ),
         Kept(
             "secret",

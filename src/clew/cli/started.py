@@ -17,7 +17,8 @@ import msgspec
 from clew.agents.bases import plain_url
 from clew.cli.admin import AdminPort, Place, find_place, read_token
 from clew.cli.options import Refusal
-from clew.config.addresses import read_listen
+from clew.cli.serve import upstream_tables
+from clew.config.addresses import Listen, read_listen
 from clew.config.schema import Config
 from clew.core.routing import BUILT_IN
 from clew.supervisor.ready import Destination, Ready, read_ready
@@ -38,6 +39,8 @@ class Running(msgspec.Struct, frozen=True):
     is_built_in: bool
     is_started: bool = False
     """Whether some `clew run` started it: it ends when idle."""
+    pid: int = 0
+    """The supervisor's; 0: not known."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -54,19 +57,41 @@ def find_running(config: Config) -> Running | None:
     ready = read_ready(Path(config.data))
     if ready is not None and answers(ready.gateway):
         return _running(ready)
-    listen = read_listen(config.server.listen)
-    url = f"http://{'127.0.0.1:' + str(listen.port) if listen.is_any else listen}"
-    if not listen.port or not answers(url):
+    url = listen_url(config)
+    if not url or not answers(url):
         return None
     # Another data directory's: its admin port is where this configuration says, or nowhere.
     named = tuple(Destination(one.name, one.url) for one in config.upstream or BUILT_IN)
     return Running(url, find_place(config, "", "", {}).url, named, not config.upstream)
 
 
+def listen_url(config: Config) -> str:
+    """Where the configured gateway is called from this machine; empty where any port will do."""
+    listen = read_listen(config.server.listen)
+    if not listen.port:
+        return ""
+    host = "127.0.0.1" if listen.is_any else listen.host
+    return f"http://{Listen(host, listen.port)}"
+
+
 def _running(ready: Ready) -> Running:
     return Running(
-        ready.gateway, ready.admin, ready.upstreams, ready.is_built_in, bool(ready.idle_stop_s)
+        ready.gateway,
+        ready.admin,
+        ready.upstreams,
+        ready.is_built_in,
+        is_started=bool(ready.idle_stop_s),
+        pid=ready.pid,
     )
+
+
+def assumed(config: Config, urls: Sequence[str]) -> Running:
+    """The gateway that would be started, for showing it."""
+    tables = upstream_tables(urls)
+    named = tuple(Destination(table["name"], table["url"]) for table in tables)
+    configured = tuple(Destination(one.name, one.url) for one in config.upstream or BUILT_IN)
+    url = f"http://{config.server.listen}"
+    return Running(url, find_place(config, "", "", {}).url, named or configured, not named)
 
 
 def answers(url: str) -> bool:

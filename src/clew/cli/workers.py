@@ -9,6 +9,7 @@ import click
 
 from clew.cli.options import View, view_options
 from clew.cli.text import count, print_table, safe, say, say_json, shortened
+from clew.core.phases import part_name
 
 EPILOG: Final = """\b
 Examples:
@@ -42,7 +43,7 @@ def workers(view: View, upstream: str | None) -> None:
 def _row(item: dict[str, Any]) -> tuple[object, ...]:
     state = f"{item.get('state')}, drains" if item.get("draining") else item.get("state")
     return (
-        shortened(item.get("upstream"), 20),
+        shortened(part_name(str(item.get("upstream")), item.get("phase") or ""), 20),
         item.get("url"),
         state,
         item.get("weight"),

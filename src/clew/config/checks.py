@@ -98,8 +98,6 @@ def _any_upstream(test: Callable[[Upstream], bool]) -> Callable[[Config], bool]:
 
 
 NOT_YET: Final = (
-    NotYet("upstream.prefill", _any_upstream(lambda u: bool(u.prefill)), "two-phase engines"),
-    NotYet("upstream.decode", _any_upstream(lambda u: bool(u.decode)), "two-phase engines"),
     NotYet(
         "store.max_bytes", lambda c: c.store.max_bytes != Store().max_bytes, "a bound on the store"
     ),
@@ -223,6 +221,11 @@ def _upstream_shape(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
                 "excludes prefill and decode; use one or the other",
             ),
             (
+                bool(upstream.url) and two_phase,
+                "url",
+                "excludes prefill and decode; use one or the other",
+            ),
+            (
                 bool(upstream.workers or two_phase) and upstream.discovery != "static",
                 "discovery",
                 "excludes workers, prefill and decode: they are listed by one of the two",
@@ -250,6 +253,24 @@ def _upstream_shape(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
         ):
             if wrong:
                 yield Finding((f"{key}.{name}",), text)
+
+
+def _bootstrap_ports(config: Config, _: Mapping[str, str]) -> Iterator[Finding]:
+    for key, upstream in _upstreams(config):
+        ports = upstream.bootstrap_ports
+        if not ports:
+            continue
+        if upstream.hand_over != "sglang":
+            yield Finding(
+                (f"{key}.bootstrap_ports", f"{key}.hand_over"), 'belongs to hand_over = "sglang"'
+            )
+        if len(ports) not in (1, len(upstream.prefill)):
+            yield Finding(
+                (f"{key}.bootstrap_ports", f"{key}.prefill"),
+                "must be one port for all of prefill, or one for each in its order",
+            )
+        if not all(0 < port < 65536 for port in ports):
+            yield Finding((f"{key}.bootstrap_ports",), "must be ports, 1 to 65535")
 
 
 def _upstream_keys(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -479,6 +500,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _upstream_names,
     _upstream_urls,
     _upstream_shape,
+    _bootstrap_ports,
     _upstream_keys,
     _upstream_patterns,
     _identity_out,

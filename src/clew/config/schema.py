@@ -112,6 +112,10 @@ class Upstream(_Section, frozen=True):
     discovery: str = "static"
     prefill: tuple[str, ...] = ()
     decode: tuple[str, ...] = ()
+    hand_over: Literal["vllm", "sglang"] = "vllm"
+    """How the workers of two phases are told of each other."""
+    bootstrap_ports: tuple[int, ...] = ()
+    """Of SGLang's prefill workers, in their order, or one for all; empty: its own default."""
     affinity: Affinity = Affinity()
     health: Health = Health()
 

@@ -309,6 +309,12 @@ class _Case(NamedTuple):
         return bool(self.before.marks and self.now.marks) and self.same < _size(self.before.marks)
 
 
+def has_fallen(held_tokens: int, cached_tokens: int) -> bool:
+    """Whether a call found clearly less than was held for its session."""
+    lost = held_tokens - cached_tokens
+    return lost >= FEWEST_LOST_TOKENS and lost * LOST_SHARE >= held_tokens
+
+
 def attribute(
     before: Turn, now: Turn, *, survived_s: float = 0.0, was_compacted: bool = False
 ) -> Break | None:
@@ -317,9 +323,9 @@ def attribute(
     ``survived_s`` is the longest pause that this upstream's cache is known to have outlived;
     ``was_compacted``: a call between the two made a summary of the session.
     """
-    lost = before.held_tokens - now.cached_tokens
-    if lost < FEWEST_LOST_TOKENS or lost * LOST_SHARE < before.held_tokens:
+    if not has_fallen(before.held_tokens, now.cached_tokens):
         return None
+    lost = before.held_tokens - now.cached_tokens
     idle_s = max((now.at_ns - before.at_ns) / 1e9, 0.0)
     same = _common(before.marks, now.marks)
     case = _Case(before, now, same, idle_s, survived_s, was_compacted)

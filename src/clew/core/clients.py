@@ -268,6 +268,10 @@ SIGNS: Final[tuple[tuple[str, tuple[bytes, ...]], ...]] = (
 )
 """How a user agent begins, lower-cased, and whose it then is."""
 
+UNMARKED_TITLES: Final = frozenset({"opencode"})
+"""Products that ask for a session's title under its id, before its first turn, with no sign of it
+but that no tools are offered (`conformance/captures/opencode-1.18.33.jsonl`)."""
+
 ORIGINATOR_SIGNS: Final = (("codex", b"codex"), ("pi", b"pi"))
 
 STRICT: Final = frozenset(

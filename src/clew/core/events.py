@@ -89,7 +89,7 @@ class Dispatched(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     binding: str = ""
     """How it got its worker: new, held, rebound or unbound; empty without affinity."""
     epoch: int = 0
-    """The binding's; the decoding worker's where two phases are bound. 0: unbound."""
+    """The binding's; the sum of both where two phases are bound. 0: unbound."""
     placed_by: str = ""
     """Why this worker, in a stable name; empty where there is no choice of workers."""
     bound: tuple[Bound, ...] = ()

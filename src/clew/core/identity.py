@@ -406,16 +406,16 @@ def _read_final(reading: _Reading) -> bool:
 
 
 def _read_kind(reading: _Reading, found: _Found, path: bytes) -> Kind:
-    """``X-Clew-Kind``, else what the path or the client's own marks say, else a turn."""
+    """What the path says, else ``X-Clew-Kind``, the client's own marks, else a turn."""
     present = reading.present
+    if is_count_tokens(path):
+        return Kind.COUNT_TOKENS
     value = present.get(_CLEW_KIND)
     if value:
         named = _KINDS.get(value.strip().lower())
-        if named is not None:
+        if named is not None and named is not Kind.COUNT_TOKENS:  # free by its path alone
             return named
         reading.flag("kind_invalid")
-    if is_count_tokens(path):
-        return Kind.COUNT_TOKENS
     if found.is_title:
         return Kind.TITLE
     for name, kinds in _KIND_HEADERS:

@@ -8,7 +8,7 @@ dialect's (`phases_vllm`, `phases_sglang`); what is common to both is here:
 - A request body is changed member by member: the values that are not ours keep their bytes and
   their order. A member that a client sends in the hand-over's name is replaced, never passed: who
   names the worker that a decode fetches from is the gateway alone.
-- A body that is not one JSON object has no hand-over: it goes to the decode worker as it came.
+- A body that is not one JSON object is refused: what another reader might find in it, nobody knows.
 - Usage is the decode worker's, counted once. Its cached tokens are the prefill worker's: a decode
   calls everything cached that was handed over.
 """
@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from clew.config.schema import Upstream
+from clew.core.affinity import Word
 from clew.core.apis.table import api_for
 from clew.core.events import Usage
 from clew.core.routing import is_count_tokens
@@ -64,6 +65,41 @@ def parts_of(upstream: Upstream) -> Iterator[tuple[str, Upstream]]:
             decode=(),
         )
         yield phase, part
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """How one upstream's workers are told of each other."""
+
+    dialect: str
+    """``upstream.hand_over``."""
+    bootstrap_ports: dict[str, int]
+    """Of SGLang's prefill workers, by url; who is not in it has SGLang's own default."""
+
+
+def hand_over_of(upstream: Upstream) -> HandOver:
+    """As configured. One port serves all prefill workers, several each its own."""
+    ports = upstream.bootstrap_ports
+    if len(ports) == 1:
+        ports *= len(upstream.prefill)
+    # No ports, or (refused at start) another number of them: the default serves the rest.
+    return HandOver(upstream.hand_over, dict(zip(upstream.prefill, ports, strict=False)))
+
+
+_WORDS: Final = (Word.UNBOUND, Word.REBOUND, Word.NEW, Word.HELD)
+"""What two bindings are called together: the first that one of them is."""
+
+
+def joint_word(prefill: str, decode: str) -> str:
+    """``x-clew-binding`` of a request of two phases; empty without affinity."""
+    return next((word.value for word in _WORDS if word in (prefill, decode)), "")
+
+
+def joint_epoch(prefill: int, decode: int) -> int:
+    """``x-clew-epoch`` of a request of two phases: 0 unless both are bound.
+
+    The sum, because it grows with each move of either, in every claim store.
+    """
+    return prefill + decode if prefill and decode else 0
 
 
 def has_two_phases(path: bytes) -> bool:

@@ -21,6 +21,9 @@ from clew.core.phases import Members, write_members
 
 FIELD: Final = "kv_transfer_params"
 
+HandedOver = msgspec.Raw | None
+"""What one worker hands to the other, as its bytes; None: nothing."""
+
 _REQUEST: Final = msgspec.Raw(
     b'{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,'
     b'"remote_block_ids":null,"remote_host":null,"remote_port":null}'
@@ -59,7 +62,7 @@ def prefill_body(members: Members, api: str) -> bytes:
     return write_members(asked)
 
 
-def read_hand_over(answer: bytes) -> msgspec.Raw | None:
+def read_hand_over(answer: bytes) -> HandedOver:
     """What a prefill worker hands over; None where it kept nothing.
 
     Raises ValueError where the answer is no JSON object, or what it hands over is none.
@@ -75,7 +78,7 @@ def read_hand_over(answer: bytes) -> msgspec.Raw | None:
     return msgspec.Raw(found)
 
 
-def decode_body(members: Members, hand_over: msgspec.Raw | None) -> bytes:
+def decode_body(members: Members, hand_over: HandedOver) -> bytes:
     """What the decode worker gets; a hand-over of the client's own making is dropped."""
     asked = {name: value for name, value in members.items() if name != FIELD}
     if hand_over is not None:

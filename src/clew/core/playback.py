@@ -70,7 +70,9 @@ class Playback:
                 tap.feed(reply)
                 keeper.responses[tap.finish().response_id] = resolution.key
                 if verdict is not None:
-                    keeper.scopes[scope].answered(resolution.key, node, said)
+                    keeper.scopes[scope].answered(
+                        resolution.key, node, said, is_seldom_shown=claim.names_durable_thread
+                    )
         return tuple(found)
 
 
@@ -128,6 +130,7 @@ class _Keeper:
                 self._max_age_s,
                 is_subagent=claim.is_subagent,
                 named=named.key if named is not None else None,
+                has_own_id=claim.names_durable_thread,
                 is_marked=is_marked(claim),
             )
             session = self._sessions.get(verdict.session) if verdict.session is not None else None

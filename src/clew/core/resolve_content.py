@@ -7,7 +7,7 @@ What evidence means for an id depends on what the id is:
 | none | exact | new, linked | new, below S | S | new |
 | restart-lifetime, unknown | resumed | new, linked | new, below S | S | recency, else new |
 | names a tree | that thread | new below the root | new below S | S | root's thread or a child |
-| durable, unknown | new, linked | new, linked | new | S if marked title or compaction | new |
+| durable, unknown | new, linked | new, linked | new | S if marked; linked if it begins as S | new |
 
 A session that has a durable id itself is continued under that alone: its bodies are not read, so
 content knows its beginning and not how far it has come. Who carries its history is a fork of it.
@@ -49,7 +49,6 @@ class Content(msgspec.Struct, frozen=True):
     session: Session | None
     """The verdict's session; None where it names none or none that is known any more."""
     fresh: SessionKey
-
 
 
 def is_marked(claim: Claim) -> bool:

@@ -1,7 +1,7 @@
 """All fleets of one gateway: made from the configuration, changed whole or not at all by a reload.
 
 An upstream that stays keeps its fleet, so its workers keep what is known of them, what runs on them
-and what is bound to them.
+and what is bound to them. An upstream of two phases has two fleets (`core.phases.parts_of`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from clew.config.schema import Config, Upstream
+from clew.core.phases import parts_of
 from clew.core.workers import Thresholds
 from clew.fleet.discovery.port import Source
 from clew.fleet.discovery.table import Ground, make_source
@@ -25,6 +26,10 @@ class _Row(msgspec.Struct, frozen=True):
     """One upstream's part of a plan."""
 
     upstream: Upstream
+    """With the workers of one phase alone, and its part's name."""
+    phase: str
+    serves: str
+    """The upstream's own name."""
     fleet: Fleet
     source: Source
     checks: Checks
@@ -37,7 +42,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def fleets(self) -> dict[str, Fleet]:
-        """By the upstream's name."""
+        """By the upstream's name, or its part's (`core.phases.part_name`)."""
         return {row.upstream.name: row.fleet for row in self.rows}
 
 
@@ -65,9 +70,10 @@ class Fleets:
         ground = Ground(config, self._environment)
         return Plan(
             tuple(
-                self._row(upstream, ground)
+                self._row(part, phase, upstream.name, ground)
                 for upstream in config.upstream
-                if upstream.workers or upstream.discovery != "static"
+                for phase, part in parts_of(upstream)
+                if part.workers or part.discovery != "static"
             )
         )
 
@@ -91,7 +97,7 @@ class Fleets:
 
     def report(self) -> list[FleetReport]:
         """Every worker as it is now."""
-        return [_report(row.fleet) for row in self._rows.values()]
+        return [_report(row) for row in self._rows.values()]
 
     def probe_all(self) -> None:
         """After the machine slept: nothing known of a worker is worth anything."""
@@ -104,13 +110,13 @@ class Fleets:
             row.fleet.close()
         await self._prober.close()
 
-    def _row(self, upstream: Upstream, ground: Ground) -> _Row:
+    def _row(self, upstream: Upstream, phase: str, serves: str, ground: Ground) -> _Row:
         health = upstream.health
         checks = Checks(health.path, health.interval_s, Thresholds(health.rise, health.fall))
         source = make_source(upstream, ground)
         known = self._rows.get(upstream.name)
         fleet = known.fleet if known else Fleet(upstream.name, source, checks, self._prober)
-        return _Row(upstream, fleet, source, checks)
+        return _Row(upstream, phase, serves, fleet, source, checks)
 
 
 def _is_listed_otherwise(before: Upstream, now: Upstream) -> bool:
@@ -119,7 +125,8 @@ def _is_listed_otherwise(before: Upstream, now: Upstream) -> bool:
     return any(getattr(before, name) != getattr(now, name) for name in names)
 
 
-def _report(fleet: Fleet) -> FleetReport:
+def _report(row: _Row) -> FleetReport:
+    fleet = row.fleet
     workers = tuple(
         WorkerReport(
             url=worker.url,
@@ -132,4 +139,5 @@ def _report(fleet: Fleet) -> FleetReport:
         )
         for worker in fleet.workers()
     )
-    return FleetReport(fleet.name, fleet.source.label, fleet.trouble, fleet.note, workers)
+    label = fleet.source.label
+    return FleetReport(row.serves, label, fleet.trouble, fleet.note, workers, row.phase)

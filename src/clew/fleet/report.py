@@ -41,6 +41,8 @@ class FleetReport(msgspec.Struct, frozen=True):
     note: str
     """What of the list could not be used."""
     workers: tuple[WorkerReport, ...]
+    phase: str = ""
+    """``prefill`` or ``decode``; empty where a worker serves both."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -48,6 +50,8 @@ class Report(msgspec.Struct, frozen=True):
 
     updated_at_ns: int
     fleets: tuple[FleetReport, ...]
+    claims_trouble: str = ""
+    """Why its claims cannot be asked; empty while they can, or nothing needs them."""
 
 
 def report_path(directory: Path, index: int) -> Path:
@@ -55,11 +59,13 @@ def report_path(directory: Path, index: int) -> Path:
     return directory / f"gateway-{index}.workers.json"
 
 
-def write_report(path: Path, fleets: Sequence[FleetReport], now_ns: int) -> None:
+def write_report(
+    path: Path, fleets: Sequence[FleetReport], now_ns: int, claims_trouble: str = ""
+) -> None:
     """Replace the file whole. Raises OSError."""
     draft = path.with_suffix(".draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(Report(now_ns, tuple(fleets))))
+        file.write(msgspec.json.encode(Report(now_ns, tuple(fleets), claims_trouble)))
     draft.replace(path)
 
 

@@ -59,7 +59,7 @@ def identity_fields(session: Resolved, request_id: str) -> bytes:
 
 def binding_fields(place: Place) -> bytes:
     """The lines that say which worker served, and whether the session holds it."""
-    lines = f"x-clew-worker: {place.worker}\r\nx-clew-binding: {place.binding}\r\n"
+    lines = f"x-clew-worker: {place.shown}\r\nx-clew-binding: {place.binding}\r\n"
     if place.epoch:
         lines += f"x-clew-epoch: {place.epoch}\r\n"
     return lines.encode()

@@ -55,9 +55,14 @@ async def ask_for_usage(parts: Parts, attempt: Attempt, body: bytes | None) -> b
         attempt.flags.append(what.value)
     if what is Asked.ASKED:
         attempt.hides_usage = True
-        fields = _ACCEPT_ENCODING.sub(b"", attempt.routed.fields) + _IDENTITY
+        fields = uncompressed(attempt.routed.fields)
         attempt.routed = msgspec.structs.replace(attempt.routed, fields=fields)
     return body
+
+
+def uncompressed(fields: bytes) -> bytes:
+    """Field lines of a request whose answer is to come without a coding."""
+    return _ACCEPT_ENCODING.sub(b"", fields) + _IDENTITY
 
 
 def _may_change(headers: Headers) -> bool:

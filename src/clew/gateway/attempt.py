@@ -6,18 +6,20 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from clew.core.apis.estimate import estimated_usage
 from clew.core.apis.port import Reading
 from clew.core.claim import Claim, Kind
-from clew.core.events import Dispatched, Settled, Usage
+from clew.core.events import Settled, Usage
 from clew.core.keys import Caller
+from clew.core.phases import with_cached
 from clew.core.plan import PlanWindow, plan_windows
 from clew.gateway.decision import Decision, Routed
 from clew.gateway.grants import NO_GRANT, Grant
+from clew.gateway.intent import intent_of
 from clew.gateway.meter import Meter
-from clew.gateway.places import Place, Places, bound_by
+from clew.gateway.places import Place, Places
 from clew.gateway.prompts import NO_PROMPTS, Held, Onlooker
 from clew.gateway.sessions import Resolved
 from clew.journal.writer import JournalWriter
@@ -48,11 +50,36 @@ def model_hint(body: bytes) -> str:
     return found.group(1).decode("utf-8", "replace") if found else ""
 
 
+class Beside(Protocol):
+    """What runs beside the exchange with the worker whose answer is the client's."""
+
+    def leave(self, *, is_whole: bool) -> None:
+        """The exchange is over; ``is_whole``: what still runs may come to its end."""
+        ...
+
+
+def _count_in(place: Place) -> None:
+    """A request runs there."""
+    if place.load is not None:
+        place.load.in_flight += 1
+        place.load.placed += 1
+    if place.binder is not None and place.held is not None:
+        place.binder.begin(place.held)
+
+
+def _count_out(place: Place) -> None:
+    if place.load is not None:
+        place.load.in_flight -= 1
+    if place.binder is not None and place.held is not None:
+        place.binder.done(place.held)
+
+
 class Attempt:
     """What is known of one dispatch while it runs."""
 
     __slots__ = (
         "api",
+        "beside",
         "claim",
         "flags",
         "grant",
@@ -62,8 +89,11 @@ class Attempt:
         "hides_usage",
         "intent",
         "is_settled",
+        "is_whole",
         "overhead_us",
+        "phase",
         "place",
+        "prefilled",
         "request",
         "routed",
         "session",
@@ -91,52 +121,34 @@ class Attempt:
         self.api = api
         self.routed = routed
         self.is_settled = False
+        self.is_whole = False
+        """The answer came to its end, without a fault."""
         self.has_been_sent = False
         """The whole request was written, and the client left before the response's head."""
         self.hides_usage = False
         """The stream was asked for usage that its client did not ask for."""
         self.place = place
+        self.phase = ""
+        """``prefill`` while the prefill worker alone is spoken to, and where its answer stands."""
+        self.beside: Beside | None = None
+        self.prefilled: Usage | None = None
+        """What the prefill worker said of the prompt."""
         self.flags: list[str] = []
         self.head_us: int | None = None
         self.held: Held | None = None
         """Its body, while `Prompts` may want it."""
         self.overhead_us = clock_us() - request.received_us
-        known = session.known
-        route = routed.route
-        head = request.head
-        self.intent = Dispatched(
-            request_id=request_id,
-            attempt=1,
-            received_at_ns=request.received_at_ns,
-            principal=caller.principal,
-            team=caller.team,
-            project=caller.project,
-            session=known.key if known else None,
-            session_id=known.session_id if known else "",
-            resolution=session.resolution,
+        self.intent = intent_of(
+            request,
+            request_id,
+            caller,
             claim=claim,
-            transport="websocket" if head.upgrade else "http",
-            method=decision.method_text,
-            path=decision.path_text,
-            upstream=route.name,
-            vendor=route.vendor,
-            api=api.name if api else "",
-            worker=place.worker,
+            session=session,
+            decision=decision,
+            routed=routed,
+            place=place,
             model=model,
-            request_bytes=head.framing.length or request.request_bytes,
-            billing=routed.billing,
-            flags=claim.flags + session.flags + grant.flags,
-            parent=known.parent if known else None,
-            root=known.root if known else None,
-            source=session.source,
-            forked_from=session.forked_from,
-            reason=session.reason,
-            evidence=session.evidence,
-            grant=grant.id,
-            binding=place.binding,
-            epoch=place.epoch,
-            placed_by=place.placed_by,
-            bound=bound_by(place),
+            grant=grant,
         )
 
     @contextmanager
@@ -151,40 +163,51 @@ class Attempt:
             raise
         finally:
             self._count_out()
+            if self.beside is not None:
+                self.beside.leave(is_whole=self.is_whole)
             if self.held is not None:
                 prompts.drop(self.held)
 
     def _count_in(self) -> None:
         place = self.place
-        if place.load is not None:
-            place.load.in_flight += 1
-            place.load.placed += 1
-        if place.binder is not None and place.held is not None:
-            place.binder.begin(place.held)
+        _count_in(place)
+        if place.prefill is not None:
+            _count_in(place.prefill)
 
     def _count_out(self) -> None:
         place = self.place
-        if place.load is not None:
-            place.load.in_flight -= 1
-        if place.binder is not None and place.held is not None:
-            place.binder.done(place.held)
+        _count_out(place)
+        if place.prefill is not None:
+            _count_out(place.prefill)
+
+    @property
+    def has_two_phases(self) -> bool:
+        """Whether another worker reads the prompt first."""
+        return self.place.prefill is not None and self.api is not None
+
+    @property
+    def part(self) -> Place:
+        """The place that is spoken to: its prefill's in that phase."""
+        place = self.place
+        return place.prefill if self.phase and place.prefill is not None else place
 
     def go_elsewhere(self, places: Places) -> bool:
         """Its worker could not be reached and nothing was sent: be placed on another one.
 
         Choosing and counting are one step. False where there is no other.
         """
-        place = places.instead(self.place, self.routed.route, self.intent.request_id)
-        if place is None:
+        part = self.part
+        other = places.instead(part, self.routed.route, self.intent.request_id)
+        if other is None:
             return False
-        self._count_out()
-        self.place = place
-        self._count_in()
+        _count_out(part)
+        self.place = self.place.moved(part, other)
+        _count_in(other)
         return True
 
     def answered(self) -> None:
         """The upstream's response began: its worker lives."""
-        place = self.place
+        place = self.part
         if place.fleet is not None:
             place.fleet.note_answered(place.worker)
 
@@ -231,7 +254,8 @@ class Attempt:
         """The outcome as read now; an answer without usage is estimated and says so."""
         self.is_settled = True
         error = error or reading.error
-        place = self.place
+        self.is_whole = is_complete and not error
+        place = self.part
         if error in BROKEN_OFF and place.fleet is not None:
             place.fleet.note_broken_off(place.worker)
         usage, is_estimated = reading.usage, reading.is_usage_estimated
@@ -240,6 +264,8 @@ class Attempt:
             is_estimated = True
         elif usage is None and client_disconnected and not status and self.api is not None:
             usage = Usage()  # the request never left whole: there was nothing to answer
+        if usage is not None and self.prefilled is not None:
+            usage = with_cached(usage, self.prefilled)
         received_us = self.request.received_us
         ended_us = clock_us()
         return Settled(
@@ -263,7 +289,7 @@ class Attempt:
             transport=transport,
             request_bytes=self.request.request_bytes,
             plan=plan,
-            worker=place.worker if place.left else "",
+            worker=self.place.shown if self.place.is_other else "",
         )
 
     def _plan(self, response: ResponseHead) -> tuple[PlanWindow, ...]:

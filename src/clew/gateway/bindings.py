@@ -1,4 +1,4 @@
-"""Which sessions keep a worker: one binder for each upstream with affinity, over one claim store.
+"""Which sessions keep a worker: a binder for each upstream (and phase) over one claim store.
 
 Upstreams whose ``affinity.ttl`` is 0 have none: for their requests nothing here is asked.
 """
@@ -15,12 +15,14 @@ from clew.config.schema import Config, Upstream
 from clew.core.affinity import Mode
 from clew.core.claim import Principal
 from clew.core.errors import ClewError
+from clew.core.phases import part_name, parts_of
 from clew.fleet.binder import Binder
 from clew.fleet.binder_parts import Held, Recorded, Terms, Wish
 from clew.fleet.binder_workers import FleetWorkers
 from clew.fleet.claims.port import Claims
 from clew.fleet.workers import Fleet
 from clew.gateway.background import Background
+from clew.gateway.company import Company
 from clew.keeper.protocol import Known
 
 SWEEP_S: Final = 3600.0
@@ -41,8 +43,11 @@ class Row(msgspec.Struct, frozen=True):
 class Bindings:
     """Every binder of one gateway process."""
 
-    def __init__(self, claims: Claims, background: Background, *, sweeps: bool) -> None:
+    def __init__(
+        self, claims: Claims, background: Background, company: Company, *, sweeps: bool
+    ) -> None:
         self.claims = claims
+        self._company = company
         self._background = background
         self._sweeps = sweeps
         """Whether this process removes what is older than the retention: one is enough."""
@@ -60,9 +65,10 @@ class Bindings:
         """What a configuration wants; what stays as it was keeps its binder. Changes nothing."""
         rows = {}
         for upstream in config.upstream:
-            fleet = fleets.get(upstream.name)
-            if upstream.affinity.ttl > 0 and fleet is not None:
-                rows[upstream.name] = self._row(_terms(config, upstream), fleet)
+            for phase, part in parts_of(upstream):
+                fleet = fleets.get(part.name)
+                if upstream.affinity.ttl > 0 and fleet is not None:
+                    rows[part.name] = self._row(_terms(config, upstream, phase), fleet)
         return rows
 
     def apply(self, rows: dict[str, Row], config: Config) -> None:
@@ -71,6 +77,7 @@ class Bindings:
         self._retention_s = config.sessions.retention
         if rows and not self._is_started:
             self._is_started = True
+            self._company.join()
             self._background.start(self._start())
 
     async def start(self) -> None:
@@ -93,10 +100,13 @@ class Bindings:
             self._background.start(self._sweep(now_s - self._retention_s))
 
     async def leave(self) -> None:
-        """Give what is held to a peer, and follow no more."""
+        """Give what is held to a peer, and follow no more.
+
+        What is held is the installation's: only its last process gives it away.
+        """
         if not self._is_started:
             return
-        if not self.claims.is_local and self._rows:
+        if not self.claims.is_local and self._rows and self._company.leave():
             is_held = await _unharmed(self.claims.hand_over())
             log.info("claims: %s", "handed over" if is_held else "kept for the lease")
         await _unharmed(self.claims.stop())
@@ -113,7 +123,7 @@ class Bindings:
             log.info("claims: %s removed, not used for the retention", removed)
 
     def _row(self, terms: Terms, fleet: Fleet) -> Row:
-        known = self._rows.get(terms.upstream)
+        known = self._rows.get(part_name(terms.upstream, terms.phase))
         if known is not None and known.terms == terms and known.fleet is fleet:
             return known
         return Row(terms, fleet, Binder(self.claims, FleetWorkers(fleet), terms))
@@ -128,7 +138,7 @@ async def _unharmed(work: Coroutine[Any, Any, Any]) -> Any:
         return None
 
 
-def _terms(config: Config, upstream: Upstream) -> Terms:
+def _terms(config: Config, upstream: Upstream, phase: str) -> Terms:
     affinity = upstream.affinity
     return Terms(
         upstream=upstream.name,
@@ -136,25 +146,28 @@ def _terms(config: Config, upstream: Upstream) -> Terms:
         ttl_s=affinity.ttl,
         place=affinity.place,
         subagents=affinity.subagents,
+        phase=phase,
         on_outage=config.claims.on_outage,
         retention_s=config.sessions.retention,
     )
 
 
-def wish_of(known: Known, upstream: str, prefix: tuple[int, ...], *, is_local: bool) -> Wish:
+def wish_of(
+    known: Known, upstream: str, phase: str, prefix: tuple[int, ...], *, is_local: bool
+) -> Wish:
     """What a session asks for. ``is_local``: the claims ended with the last process."""
     return Wish(
         principal=known.principal,
         session_id=known.session_id,
         parent_id=known.parent_id,
         prefix=prefix,
-        recorded=next(_recorded(known, upstream), None) if is_local else None,
+        recorded=next(_recorded(known, upstream, phase), None) if is_local else None,
     )
 
 
-def _recorded(known: Known, upstream: str) -> Iterator[Recorded]:
-    for name, phase, worker, epoch in known.bindings:
-        if name == upstream and not phase:
+def _recorded(known: Known, upstream: str, phase: str) -> Iterator[Recorded]:
+    for name, bound_phase, worker, epoch in known.bindings:
+        if name == upstream and bound_phase == phase:
             yield Recorded(worker, epoch)
 
 

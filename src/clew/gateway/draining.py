@@ -21,10 +21,11 @@ DRAIN_S: Final = 600.0
 async def finish_unseen(parts: Parts, attempt: Attempt, upstream: UpstreamConnection) -> None:
     """Note how far the request got; where it is to be drained, do it and settle the attempt.
 
-    An upstream that fails meanwhile leaves the attempt to be settled without a response.
+    An upstream that fails meanwhile leaves the attempt to be settled without a response. A prefill
+    worker's answer is nobody's: it is never drained.
     """
     attempt.has_been_sent = upstream.request is not None and upstream.sent_us > 0
-    if not attempt.has_been_sent or parts.config.metering.on_disconnect != "drain":
+    if not attempt.has_been_sent or attempt.phase or parts.config.metering.on_disconnect != "drain":
         return
     try:
         response = await upstream.await_head(DRAIN_S)

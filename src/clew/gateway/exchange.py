@@ -14,30 +14,29 @@ from clew.core.claim import Claim, Principal
 from clew.core.errors import ClewError
 from clew.core.identity import identify_with_body
 from clew.core.routing import without_name
-from clew.core.translate import NOBODY, Outgoing
 from clew.gateway.admit import admit, ask_leave, give_back, is_tunnelled, note_close
 from clew.gateway.answers import binding_fields, error_answer, identity_fields, response_head
 from clew.gateway.asking import ask_for_usage
 from clew.gateway.attempt import Attempt, model_hint
 from clew.gateway.content import release_node, resolve_by_content, show_reply
 from clew.gateway.decision import Decision, decide, route_to
-from clew.gateway.draining import DRAIN_S, finish_unseen
+from clew.gateway.draining import DRAIN_S
 from clew.gateway.grants import NO_GRANT, Asked
 from clew.gateway.meter import NOTHING_READ, Meter
 from clew.gateway.parts import Parts
+from clew.gateway.phases import send_in_phases
 from clew.gateway.placing import ask_for_place
+from clew.gateway.sending import UPGRADE_FIELDS, Answered, send_to_worker
 from clew.gateway.sessions import UNATTRIBUTED, Resolved
-from clew.wire.heads import FramingKind, RequestHead, ResponseHead, WireError
+from clew.wire.heads import ResponseHead, WireError
 from clew.wire.listener import ClientGone, ServerRequest
 from clew.wire.relay import Ending, EndingKind, drain_upstream
-from clew.wire.request import clock_us
 from clew.wire.tunnel import tunnel
 from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
 log = logging.getLogger(__name__)
 
 SWITCHING_PROTOCOLS = 101
-UPGRADE_FIELDS = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 
 
 class Exchange:
@@ -68,7 +67,8 @@ class Exchange:
     async def _carry(self, parts: Parts, request: ServerRequest, request_id: str) -> None:
         head = request.head
         caller = parts.gate.admit(head)
-        if await parts.local.answer(request, head.target.partition(b"?")[0], caller.principal):
+        if parts.local.concerns(head):
+            await parts.local.answer(request, caller.principal)
             return
         if head.upgrade and not is_tunnelled(parts, caller):
             raise ClewError("websocket_unsupported")
@@ -202,61 +202,13 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     parts.prompts.show(attempt, outcome)
 
 
-async def _send(
-    parts: Parts, attempt: Attempt, body: bytes | None
-) -> tuple[UpstreamConnection, ResponseHead]:
-    """Open, write, and wait for the response's head; a dead pooled connection is replaced."""
+async def _send(parts: Parts, attempt: Attempt, body: bytes | None) -> Answered:
+    """Write the request, as its upstream wants it, and wait for the response's head."""
     if attempt.routed.asks_usage:
         body = await ask_for_usage(parts, attempt, body)
-    head = _upstream_head(attempt, body)
-    while True:
-        origin = attempt.place.origin
-        try:
-            upstream = parts.pool.take(origin) or await parts.pool.open(origin)
-        except UpstreamFault:
-            if not attempt.go_elsewhere(parts.places):
-                raise
-            head = _upstream_head(attempt, body)
-            continue
-        attempt.overhead_us = clock_us() - attempt.request.received_us
-        try:
-            return upstream, await upstream.send(head, attempt.request, body, parts.timeouts)
-        except ClientGone:
-            await finish_unseen(parts, attempt, upstream)
-            raise
-        except UpstreamFault as fault:
-            if fault.sent or not upstream.was_used:
-                raise
-
-
-def _upstream_head(attempt: Attempt, body: bytes | None) -> bytes:
-    """The request's head as the upstream gets it."""
-    head: RequestHead = attempt.request.head
-    place = attempt.place
-    lines = [
-        b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (head.method, place.target, place.host),
-        attempt.routed.fields,
-        *place.policy.additions(_outgoing(attempt)),
-    ]
-    if place.epoch:
-        lines.append(b"x-clew-epoch: %d\r\n" % place.epoch)
-    if head.framing.kind is FramingKind.CHUNKED and body is None:
-        lines.append(b"transfer-encoding: chunked\r\n")
-    elif head.framing.kind is not FramingKind.NONE:
-        length = len(body) if body is not None else head.framing.length
-        lines.append(b"content-length: %d\r\n" % (length or 0))
-    if head.upgrade:
-        lines.append(UPGRADE_FIELDS)
-    lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def _outgoing(attempt: Attempt) -> Outgoing:
-    """The identity that ``identity_out`` may pass on."""
-    known = attempt.session.known
-    if known is None:
-        return NOBODY
-    return Outgoing(known.session_id, known.parent_id, attempt.claim.final)
+    if attempt.has_two_phases:
+        return await send_in_phases(parts, attempt, body)
+    return await send_to_worker(parts, attempt, body)
 
 
 async def _tunnel(

@@ -11,6 +11,7 @@ from clew.core.errors import ClewError
 from clew.core.routing import is_answered_here
 from clew.gateway.answers import JSON_TYPE
 from clew.gateway.own_session import SHOW_PATH, OwnSession
+from clew.wire.heads import RequestHead
 from clew.wire.listener import ServerRequest
 
 PREFIX = b"/clew/"
@@ -23,19 +24,22 @@ class LocalRoutes:
         self._unready_reason = unready_reason
         self._own = own
 
-    async def answer(self, request: ServerRequest, path: bytes, principal: Principal) -> bool:
-        """Answer if the request is for the gateway itself; False when it is not."""
+    def concerns(self, head: RequestHead) -> bool:
+        """Whether a request is for the gateway itself."""
+        return head.target.startswith(PREFIX) or is_answered_here(head.method, head.target)
+
+    async def answer(self, request: ServerRequest, principal: Principal) -> None:
+        """Answer a request that `concerns` the gateway. Raises ClewError ``not_found``."""
         head = request.head
-        if is_answered_here(head.method, head.target):
-            await request.respond(200, [], b"")
-            return True
+        path = head.target.partition(b"?")[0]
         if not path.startswith(PREFIX):
-            return False
+            await request.respond(200, [], b"")
+            return
         if path.startswith(SHOW_PATH):
             await request.respond(
                 200, [JSON_TYPE], await self._own.answer(request, path, principal)
             )
-            return True
+            return
         if head.method not in (b"GET", b"HEAD"):
             raise ClewError("not_found")
         if path == b"/clew/v1/health":
@@ -46,4 +50,3 @@ class LocalRoutes:
             await request.respond(503 if reason else 200, [JSON_TYPE], body)
         else:
             raise ClewError("not_found")
-        return True

@@ -6,6 +6,7 @@ usage because Clew asked for it (`gateway.asking`) is taken out again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -51,7 +52,7 @@ class Keeping:
 class Meter:
     """The tap of one response, or none where nothing can be read."""
 
-    __slots__ = ("_kept", "_tap", "edit", "feed", "flags", "is_compressed", "is_stream", "ttft_us")
+    __slots__ = ("_kept", "_tap", "edit", "flags", "is_compressed", "is_stream", "ttft_us")
 
     def __init__(
         self,
@@ -71,9 +72,17 @@ class Meter:
         """What takes the chunk out that the client did not ask for."""
         self._kept: Keeping | None = None
         self._tap = self._tap_for(api, encoding, keeps=keeps)
-        self.feed = None if self._tap is None else self._feed_until_output
         if hides and self.is_stream:
             self._hide(response)
+
+    @property
+    def feed(self) -> Callable[[bytes], int] | None:
+        """What takes the payload; None where nothing is read.
+
+        Made anew for each asker: kept here it would be a circle, and what was read of the response
+        would stay in memory until the collector comes by.
+        """
+        return None if self._tap is None else self._feed_until_output
 
     @property
     def is_read(self) -> bool:

@@ -8,6 +8,9 @@ to ask for one does so in `gateway.placing`. Without it nothing of the session i
 
 A request that is bound to no worker goes to another one when the first cannot be reached: nothing
 of it was sent. A bound one does not: its worker holds what it continues.
+
+An upstream of two phases has two places for a request that generates: the decode worker's, and
+within it the prefill worker's (`core.phases`). Anything else is the decode workers' alone.
 """
 
 from __future__ import annotations
@@ -24,6 +27,18 @@ from clew.core.affinity import Word
 from clew.core.affinity_prefix import PREFIX, Placer, Prefix
 from clew.core.errors import ClewError
 from clew.core.events import Bound
+from clew.core.phases import (
+    DECODE,
+    PREFILL,
+    HandOver,
+    hand_over_of,
+    has_two_phases,
+    is_two_phase,
+    joint_epoch,
+    joint_word,
+    part_name,
+    parts_of,
+)
 from clew.core.placement import POLICIES, Load, least_loaded
 from clew.core.routing import Route, RouteTable, compose_target
 from clew.core.translate import HeaderPolicy
@@ -39,6 +54,8 @@ NO_ROWS: Final[Mapping[str, Row]] = MappingProxyType({})
 """No upstream has affinity."""
 MAX_TRIES: Final = 3
 """Workers that one request is tried at: each may cost ``upstreams.connect_s``."""
+MAX_SHOWN_CHARS: Final = 256
+"""What the store has room for."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -64,19 +81,55 @@ class Place(msgspec.Struct, frozen=True):
     """``x-clew-binding``; empty without affinity."""
     left: tuple[str, ...] = ()
     """Workers that the request was meant for before, and could not reach."""
+    prefill: Place | None = None
+    """Where the prompt is read first; None where one worker does both."""
+    hand_over: HandOver | None = None
+    """How that worker and this one are told of each other; only with ``prefill``."""
+
+    @property
+    def own_epoch(self) -> int:
+        """Of what is held here; 0: no other worker would be wrong."""
+        return self.held.epoch if self.held is not None else 0
 
     @property
     def epoch(self) -> int:
-        """Of what is held; 0: no other worker would be wrong."""
-        return self.held.epoch if self.held is not None else 0
+        """``x-clew-epoch``; 0: none."""
+        if self.prefill is None:
+            return self.own_epoch
+        return joint_epoch(self.prefill.own_epoch, self.own_epoch)
+
+    @property
+    def shown(self) -> str:
+        """The worker as records and answers name it."""
+        if self.prefill is None:
+            return self.worker
+        text = f"{PREFILL}={self.prefill.worker},{DECODE}={self.worker}"
+        return text[:MAX_SHOWN_CHARS]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether a worker could not be reached, and another one has its part."""
+        return bool(self.left or (self.prefill is not None and self.prefill.left))
+
+    def moved(self, part: Place, other: Place) -> Place:
+        """This place, or its prefill's, given to another worker."""
+        if part is self.prefill:
+            return msgspec.structs.replace(self, prefill=other)
+        return msgspec.structs.replace(other, prefill=self.prefill, hand_over=self.hand_over)
 
 
 def bound_by(place: Place) -> tuple[Bound, ...]:
     """What the record says of the session's binding."""
+    if place.prefill is not None:
+        return _bound(place.prefill, PREFILL) + _bound(place, DECODE)
+    return _bound(place, "")
+
+
+def _bound(place: Place, phase: str) -> tuple[Bound, ...]:
     held = place.held
     if held is None or not held.epoch:
         return ()
-    return (Bound("", held.worker, held.epoch, held.word.value, held.reason),)
+    return (Bound(phase, held.worker, held.epoch, held.word.value, held.reason),)
 
 
 class Places:
@@ -99,13 +152,15 @@ class Places:
             )
             for item in routes.destinations
         }
-        names = {upstream.name for upstream in config.upstream}
+        every = [part for upstream in config.upstream for _, part in parts_of(upstream)]
+        names = {part.name for part in every}
         self._fleets = {name: fleet for name, fleet in fleets.items() if name in names}
         self._binders = {name: row.binder for name, row in rows.items()}
-        self._placers = {
-            upstream.name: Placer(PREFIX)
+        self._placers = {part.name: Placer(PREFIX) for part in every if _is_by_prefix(part)}
+        self._hand_overs = {
+            upstream.name: hand_over_of(upstream)
             for upstream in config.upstream
-            if upstream.affinity.place == PREFIX
+            if is_two_phase(upstream)
         }
 
     def policy(self, route: Route) -> HeaderPolicy:
@@ -119,39 +174,76 @@ class Places:
         """
         fleet = self._fleets.get(route.name)
         if fleet is None:
+            if self._hand_overs and route.name in self._hand_overs:
+                return self._choose_both(route, request_id, known)
             if not route.host:
                 raise ClewError("no_worker")
             origin = Origin(route.scheme, route.host, route.port)
             return Place(origin, route.authority, route.target, self._policies[route.name])
-        binder = self._binders.get(route.name) if self._binders else None
+        return self._choose(fleet, route, request_id, known)
+
+    def _choose(
+        self, fleet: Fleet, route: Route, request_id: str, known: Known | None
+    ) -> Place | None:
+        binder = self._binders.get(fleet.name) if self._binders else None
         if binder is not None and known is not None:
             held = binder.known(known.principal, known.session_id)
-            return None if held is None else self.held(route, held)
-        if self._placers and route.name in self._placers:
+            return None if held is None else self._held(fleet, route, held)
+        if self._placers and fleet.name in self._placers:
             return None
         return self._placed(fleet, route, request_id, ())
 
-    def binder(self, route: Route) -> Binder | None:
-        """Who binds the sessions of the route's upstream; None without affinity."""
-        return self._binders.get(route.name)
+    def _choose_both(self, route: Route, request_id: str, known: Known | None) -> Place | None:
+        prefill, decode = (self._part(route, phase) for phase in (PREFILL, DECODE))
+        if not has_two_phases(route.path):
+            return self._placed(decode, route, request_id, ())
+        first = self._choose(prefill, route, request_id, known)
+        second = self._choose(decode, route, request_id, known)
+        return None if first is None or second is None else self.join(route, first, second)
 
-    def held(self, route: Route, held: Held) -> Place:
+    def _part(self, route: Route, phase: str) -> Fleet:
+        fleet = self._fleets.get(part_name(route.name, phase))
+        if fleet is None:
+            raise ClewError("no_worker")
+        return fleet
+
+    def join(self, route: Route, prefill: Place, decode: Place) -> Place:
+        """One place of two phases."""
+        return msgspec.structs.replace(
+            decode,
+            prefill=prefill,
+            hand_over=self._hand_overs[route.name],
+            binding=joint_word(prefill.binding, decode.binding),
+        )
+
+    def phases(self, route: Route) -> tuple[str, ...]:
+        """Of the route's upstream, in the order in which they work; one empty name: no two."""
+        return (PREFILL, DECODE) if route.name in self._hand_overs else ("",)
+
+    def binder(self, route: Route, phase: str = "") -> Binder | None:
+        """Who binds the sessions of the route's upstream; None without affinity."""
+        return self._binders.get(part_name(route.name, phase))
+
+    def held(self, route: Route, held: Held, phase: str = "") -> Place:
         """The place that a session holds. Raises ClewError ``no_worker``."""
-        fleet = self._fleets[route.name]
+        return self._held(self._part(route, phase), route, held)
+
+    def _held(self, fleet: Fleet, route: Route, held: Held) -> Place:
         worker = fleet.worker(held.worker)
         if worker is None:
             raise ClewError("no_worker")
-        binder = self._binders[route.name]
+        binder = self._binders[fleet.name]
         return self._at(
             route, fleet, worker, held=held, binder=binder, binding=held.word.value, by=held.reason
         )
 
-    def by_prefix(self, route: Route, prefix: Prefix) -> Place:
+    def by_prefix(self, route: Route, prefix: Prefix, phase: str = "") -> Place:
         """The place whose cache has most of a prompt. Raises ClewError ``no_worker``."""
-        fleet, placer = self._fleets[route.name], self._placers[route.name]
+        fleet = self._part(route, phase)
+        placer = self._placers[fleet.name]
         worker = fleet.place(lambda loads, text: placer.choose(loads, text, prefix), "")
         placer.note(prefix, worker.url)
-        return self._at(route, fleet, worker, by=PREFIX, binding=self._loose(route))
+        return self._at(route, fleet, worker, by=PREFIX, binding=self._loose(fleet))
 
     def _at(
         self,
@@ -181,9 +273,9 @@ class Places:
             left,
         )
 
-    def _loose(self, route: Route) -> str:
+    def _loose(self, fleet: Fleet) -> str:
         """What a request of no session is to an upstream with affinity."""
-        return Word.UNBOUND.value if route.name in self._binders else ""
+        return Word.UNBOUND.value if fleet.name in self._binders else ""
 
     def instead(self, place: Place, route: Route, request_id: str) -> Place | None:
         """Another place for a request of which nothing was sent; None where there is none.
@@ -196,7 +288,7 @@ class Places:
             return None
         fleet.note_connect_failed(place.worker)
         left = (*place.left, place.worker)
-        if place.epoch or len(left) >= MAX_TRIES:
+        if place.own_epoch or len(left) >= MAX_TRIES:
             return None
         try:
             return self._placed(fleet, route, request_id, left)
@@ -207,7 +299,11 @@ class Places:
         name = route.upstream.affinity.place
         policy = POLICIES.get(name, least_loaded)
         worker = fleet.place(policy, request_id, left)
-        return self._at(route, fleet, worker, by=name, binding=self._loose(route), left=left)
+        return self._at(route, fleet, worker, by=name, binding=self._loose(fleet), left=left)
+
+
+def _is_by_prefix(upstream: Upstream) -> bool:
+    return upstream.affinity.place == PREFIX
 
 
 def _credential(upstream: Upstream, environment: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ Nothing of it concerns a session whose worker is known, nor an upstream without 
 
 from __future__ import annotations
 
-from clew.core.affinity_prefix import read_prefix
+from clew.core.affinity_prefix import Prefix, read_prefix
 from clew.core.claim import Claim
 from clew.core.errors import ClewError
 from clew.core.routing import Route
@@ -47,15 +47,25 @@ async def _place(
     parts: Parts, request: ServerRequest, known: Known | None, route: Route, body: bytes | None
 ) -> tuple[Place, bytes | None]:
     places = parts.places
-    binder = places.binder(route)
+    phases = places.phases(route)
+    binder = places.binder(route, phases[0])
     is_bound = binder is not None and known is not None
-    prefix: tuple[int, ...] = ()
+    prefix: Prefix = ()
     if binder.placer.needs_prefix if is_bound and binder else True:
         if body is None:
             body = await request.read_body(parts.identity_body_bytes)
         prefix = read_prefix(body if body is not None else request.body_prefix)
+    found = [await _place_in(parts, phase, known, route, prefix) for phase in phases]
+    return found[0] if len(found) == 1 else places.join(route, *found), body
+
+
+async def _place_in(
+    parts: Parts, phase: str, known: Known | None, route: Route, prefix: Prefix
+) -> Place:
+    """The place in one phase; each is bound for itself."""
+    binder = parts.places.binder(route, phase)
     if binder is None or known is None:
-        return places.by_prefix(route, prefix), body
+        return parts.places.by_prefix(route, prefix, phase)
     is_local = parts.bindings.claims.is_local
-    held = await binder.bind(wish_of(known, route.name, prefix, is_local=is_local))
-    return places.held(route, held), body
+    held = await binder.bind(wish_of(known, route.name, phase, prefix, is_local=is_local))
+    return parts.places.held(route, held, phase)

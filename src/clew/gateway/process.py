@@ -18,11 +18,12 @@ from clew.core.lineage.blocks import Digester
 from clew.core.routing import RouteTable
 from clew.fleet.claims.opening import open_claims
 from clew.fleet.fleets import Fleets, Plan
-from clew.fleet.notes import claims_note
+from clew.fleet.notes import affinity_notes, claims_note
 from clew.fleet.report import report_path, write_report
 from clew.gateway.answers import refuse_malformed
 from clew.gateway.background import Background
 from clew.gateway.bindings import Bindings, Row
+from clew.gateway.company import Company
 from clew.gateway.exchange import Exchange
 from clew.gateway.gate import Gate
 from clew.gateway.grants import Admissions
@@ -94,7 +95,8 @@ class GatewayProcess:
         self._fleets = Fleets(self._timers, os.environ)
         self._report_path = report_path(launch.data / "run", launch.index)
         claims = open_claims(launch.config.claims, launch.data, launch.instance)
-        self._bindings = Bindings(claims, self._background, sweeps=launch.index == 0)
+        company = Company(launch.data / "run")
+        self._bindings = Bindings(claims, self._background, company, sweeps=launch.index == 0)
         plan = self._fleets.plan(launch.config)
         rows = self._bindings.plan(launch.config, plan.fleets)
         self._exchange = Exchange(self._build(launch.config, plan, rows))
@@ -123,6 +125,8 @@ class GatewayProcess:
         self._bindings.apply(rows, self._launch.config)
         if note := claims_note(self._launch.config):
             log.info("claims: %s", note)
+        for text in affinity_notes(self._launch.config):
+            log.info("%s", text)
         await self._fleets.wait_heard(FLEETS_PATIENCE_S)
         await self._bindings.start()
         await self._listener.start(socket.socket(fileno=self._launch.listen_fds[0]))
@@ -237,7 +241,8 @@ class GatewayProcess:
         try:
             write_stats(self._stats_path, counters, reason=reason)
             if self._fleets.is_any or self._report_path.exists():
-                write_report(self._report_path, self._fleets.report(), time.time_ns())
+                trouble = self._bindings.trouble
+                write_report(self._report_path, self._fleets.report(), time.time_ns(), trouble)
         except OSError as error:
             log.warning("stats not written: %s", error)
 

@@ -1,9 +1,10 @@
-"""What a prompt was like, told to the keeper after the answer: digests, made off the loop.
+"""Why a cache broke: two prompts of a session, told to the keeper as digests when one has.
 
-From it the keeper says why a cache broke (`core.cache_break`). A body is held while its call runs,
-within bounds, and read by one thread when the answer has left and its usage speaks of a cache; no
-request waits for it. Where the bounds are reached, or the thread has fallen behind, a call is left
-out: its successor is then compared with the one before it.
+The last body of each session that uses a cache is kept as it came, within bounds, and not looked
+at. When a call finds less in the cache than the call before it left there, both bodies are cut into
+digests by one thread and told; the keeper compares them (`core.cache_break`). No request waits for
+any of it, and a conversation whose cache works costs next to nothing. Where the bounds are reached
+the session seen longest ago is forgotten: its next call has nothing to be compared with.
 """
 
 from __future__ import annotations
@@ -12,27 +13,31 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 from clew.core.apis.content import MAX_BODY_BYTES
-from clew.core.cache_break import Turn, prompt_marks
+from clew.core.cache_break import Turn, has_fallen, prompt_marks
 from clew.core.claim import Kind, Principal, SessionKey
 from clew.core.lineage.blocks import Digester
 from clew.keeper.protocol import Prompted
 
 if TYPE_CHECKING:
-    from clew.core.events import Settled
+    from clew.core.events import Dispatched, Settled, Usage
     from clew.gateway.attempt import Attempt
 
 HELD_BYTES: Final = 64 * 1024 * 1024
-"""All bodies held at once, those that wait for the thread included."""
+"""All bodies held at once: those of running calls, and the last one of each session."""
 HELD_BYTES_EACH: Final = 16 * 1024 * 1024
 """Those of one principal: a quarter, so that nobody keeps the others from being looked at."""
-MAX_CACHING: Final = 20_000
-"""Sessions remembered as having used a cache; a forgotten one is looked at again when it does."""
+OVERHEAD_BYTES: Final = 4096
+"""What a call holds beside its body, measured: its two events and its claim."""
+WAITING_BYTES: Final = 32 * 1024 * 1024
+"""Bodies that wait for the thread; what comes beyond is left out."""
+MAX_PLACES: Final = 1_000
+"""Pairs of upstream and model whose longest pause is remembered."""
 KINDS: Final = frozenset({Kind.TURN, Kind.SUBAGENT, Kind.COMPACTION})
 """Calls that belong to the one growing prompt of a session."""
 
@@ -85,7 +90,54 @@ class _Nobody:
 
 NO_PROMPTS: Final = _Nobody()
 
-Job = tuple[str, bytes, Callable[[bytes], Prompted], Held]
+
+class _Call:
+    """One call that was shown, and its body."""
+
+    __slots__ = ("api", "held", "held_tokens", "intent", "outcome", "usage")
+
+    def __init__(
+        self, intent: Dispatched, outcome: Settled, usage: Usage, api: str, held: Held
+    ) -> None:
+        self.intent = intent
+        self.outcome = outcome
+        self.usage = usage
+        self.api = api
+        self.held = held
+        self.held_tokens = usage.cached_tokens + usage.cache_write_tokens
+        """What the upstream held for the session when the call had ended."""
+
+    @property
+    def model(self) -> str:
+        """The model that answered, else the one that was asked for."""
+        return self.outcome.model or self.intent.model
+
+    def prompted(self, marks: bytes, survived_s: float) -> Prompted:
+        """What the keeper is told of it."""
+        intent, usage = self.intent, self.usage
+        assert intent.session is not None
+        return Prompted(
+            intent.request_id,
+            intent.attempt,
+            intent.principal,
+            intent.session,
+            Turn(
+                at_ns=intent.received_at_ns,
+                upstream=intent.upstream,
+                vendor=intent.vendor,
+                worker=intent.worker,
+                model=self.model,
+                cached_tokens=usage.cached_tokens,
+                written_tokens=usage.cache_write_tokens,
+                written_1h_tokens=usage.cache_write_1h_tokens,
+                marks=marks,
+                is_compaction=intent.claim.kind is Kind.COMPACTION,
+            ),
+            survived_s,
+        )
+
+
+Job = tuple[_Call, bytes, float]
 
 
 class Prompts:
@@ -102,7 +154,11 @@ class Prompts:
         self._tell = tell
         self._held: Counter[Principal] = Counter()
         self._held_bytes = 0
-        self._caching: dict[SessionKey, None] = {}
+        self._last: dict[Principal, OrderedDict[SessionKey, _Call]] = {}
+        """The last call of each session, the one shown longest ago first."""
+        self._survived_s: dict[tuple[str, str], float] = {}
+        """The longest pause that the cache of an upstream and model is known to have outlived."""
+        self._waiting_bytes = 0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="prompts", daemon=True)
 
@@ -117,13 +173,14 @@ class Prompts:
     def watch(self, attempt: Attempt, body: bytes | None) -> None:
         """Before the dispatch: have the body held, where it may matter and there is room."""
         session, request = attempt.session, attempt.request
-        size = len(body) if body is not None else request.head.framing.length or 0
         if attempt.api is None or session.known is None or session.is_side:
             return
+        size = len(body) if body is not None else request.head.framing.length or 0
         if attempt.claim.kind not in KINDS or not 0 < size <= MAX_BODY_BYTES:
             return
+        size += OVERHEAD_BYTES
         principal = attempt.intent.principal
-        if self._held_bytes + size > HELD_BYTES or self._held[principal] + size > HELD_BYTES_EACH:
+        if not self._make_room(principal, size):
             return
         self._held_bytes += size
         self._held[principal] += size
@@ -134,62 +191,100 @@ class Prompts:
             request.onlooker = held
 
     def show(self, attempt: Attempt, outcome: Settled) -> None:
-        """After the release: hand the body to the thread, where a cache was at work."""
-        held, usage = attempt.held, outcome.usage
-        known, api = attempt.session.known, attempt.api
-        if held is None or usage is None or known is None or api is None or outcome.error:
+        """After the release: compare what the cache gave with what the last call left there."""
+        held, usage, api = attempt.held, outcome.usage, attempt.api
+        session = attempt.intent.session
+        if held is None or usage is None or session is None or api is None or outcome.error:
             return
-        if usage.cached_tokens or usage.cache_write_tokens:
-            self._caching[known.key] = None
-            if len(self._caching) > MAX_CACHING:
-                del self._caching[next(iter(self._caching))]
-        elif known.key not in self._caching:
+        calls = self._last.get(held.principal)
+        last = calls.get(session) if calls is not None else None
+        call = _Call(attempt.intent, outcome, usage, api.name, held)
+        if last is None and not call.held_tokens:
             return
-        attempt.held = None  # the thread's now
-        intent = attempt.intent
-
-        def prompted(marks: bytes) -> Prompted:
-            return Prompted(
-                intent.request_id,
-                intent.attempt,
-                intent.principal,
-                known.key,
-                Turn(
-                    at_ns=intent.received_at_ns,
-                    upstream=intent.upstream,
-                    vendor=intent.vendor,
-                    worker=intent.worker,
-                    model=outcome.model or intent.model,
-                    cached_tokens=usage.cached_tokens,
-                    written_tokens=usage.cache_write_tokens,
-                    written_1h_tokens=usage.cache_write_1h_tokens,
-                    marks=marks,
-                    is_compaction=intent.claim.kind is Kind.COMPACTION,
-                ),
-            )
-
-        self._jobs.put((api.name, b"".join(held.pieces), prompted, held))
+        if attempt.claim.kind is Kind.COMPACTION:
+            if last is not None:
+                self._submit(last)
+                self._submit(call)
+            return
+        attempt.held = None  # it is the session's last body now
+        if last is not None and has_fallen(last.held_tokens, usage.cached_tokens):
+            self._submit(last)
+            self._submit(call)
+        elif last is not None:
+            self._note_pause(last, call)
+        self._keep(held.principal, session, call, last)
 
     def drop(self, held: Held) -> None:
-        """The call is over, or its body was read."""
+        """The body is not held any more."""
         self._held_bytes -= held.reserved_bytes
         self._held[held.principal] -= held.reserved_bytes
         if self._held[held.principal] <= 0:
             del self._held[held.principal]
 
-    def _told(self, message: Prompted, held: Held) -> None:
-        self.drop(held)
-        if message.turn.marks:
+    def _make_room(self, principal: Principal, size: int) -> bool:
+        """Forget the sessions shown longest ago, the principal's own first."""
+        while self._held[principal] + size > HELD_BYTES_EACH:
+            if not self._forget_oldest(principal):
+                return False
+        while self._held_bytes + size > HELD_BYTES:
+            if not self._last or not self._forget_oldest(
+                max(self._last, key=self._held.__getitem__)
+            ):
+                return False
+        return True
+
+    def _forget_oldest(self, principal: Principal) -> bool:
+        calls = self._last.get(principal)
+        if not calls:
+            return False
+        _, call = calls.popitem(last=False)
+        if not calls:
+            del self._last[principal]
+        self.drop(call.held)
+        return True
+
+    def _keep(
+        self, principal: Principal, session: SessionKey, call: _Call, last: _Call | None
+    ) -> None:
+        if last is not None:
+            self.drop(last.held)
+        calls = self._last.setdefault(principal, OrderedDict())
+        calls[session] = call
+        calls.move_to_end(session)
+
+    def _note_pause(self, last: _Call, call: _Call) -> None:
+        """The cache outlived the pause between two calls."""
+        if not last.held_tokens or last.intent.worker != call.intent.worker:
+            return
+        place = (call.intent.upstream, call.model)
+        idle_s = (call.intent.received_at_ns - last.intent.received_at_ns) / 1e9
+        if idle_s > self._survived_s.get(place, 0.0):
+            if len(self._survived_s) >= MAX_PLACES:
+                self._survived_s.clear()
+            self._survived_s[place] = idle_s
+
+    def _submit(self, call: _Call) -> None:
+        body = b"".join(call.held.pieces)
+        if self._waiting_bytes + len(body) > WAITING_BYTES:
+            return
+        self._waiting_bytes += len(body)
+        survived_s = self._survived_s.get((call.intent.upstream, call.model), 0.0)
+        self._jobs.put((call, body, survived_s))
+
+    def _told(self, message: Prompted | None, size: int) -> None:
+        self._waiting_bytes -= size
+        if message is not None:
             self._tell(message)
 
     def _run(self) -> None:
         """The thread."""
         while (job := self._jobs.get()) is not None:
-            api, body, prompted, held = job
+            call, body, survived_s = job
+            message = None
             try:
-                message = prompted(prompt_marks(api, body, self._digester))
+                marks = prompt_marks(call.api, body, self._digester)
+                message = call.prompted(marks, survived_s) if marks else None
             except Exception:  # noqa: BLE001  the thread's top: one odd body must not end it
                 _log.exception("a prompt was not read")
-                message = prompted(b"")
             with contextlib.suppress(RuntimeError):  # the loop is gone at the end
-                self._loop.call_soon_threadsafe(self._told, message, held)
+                self._loop.call_soon_threadsafe(self._told, message, len(body))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from typing import Final
 
@@ -22,8 +23,8 @@ from clew.gateway.unshown import Unshown
 from clew.keeper.link import KeeperAway, KeeperLink
 from clew.keeper.protocol import Known, Lost, Told
 
-GENERATION_ALIASES: Final = 20_000
-"""Aliases a cache generation holds; two generations bound the cache at about 30 MiB."""
+GENERATION_ALIASES: Final = 12_000
+"""Aliases a cache generation holds; two generations bound the cache at about 12 MiB."""
 
 MAIN_KINDS: Final = (Kind.TURN, Kind.SUBAGENT)
 KEY_BYTES: Final = 16
@@ -101,6 +102,7 @@ class Sessions:
             self._closed.pop(known.key, None)
         for family, value in known.gone:
             self._drop((known.principal, family, value), known.key)
+        known = _with_shared_texts(known)
         for family, value in known.aliases:
             self._keep((known.principal, family, value), known)
         return is_news
@@ -132,7 +134,7 @@ class Sessions:
         if self.resume != "off" and not claim.names_durable_thread:
             return None
         found = self._known(principal, claim)
-        if self._unshown and found is not None and self._unshown.wants(found.known, claim):
+        if self._unshown.keys and found is not None and self._unshown.wants(found.known, claim):
             return None
         return found
 
@@ -217,7 +219,12 @@ class Sessions:
         if answer.known is None:
             return Resolved(None, "unattributed", "", answer.flags)
         self.learn(answer.known)
-        self._unshown.note(claim, answer, is_weighed=conversation is not None)
+        self._unshown.note(
+            claim,
+            answer,
+            is_weighed=conversation is not None,
+            has_tools=conversation is None or bool(conversation.tools),
+        )
         alias = claim.session
         if alias is not None and not answer.is_unnamed:
             self._keep((principal, alias.family, alias.value), answer.known)
@@ -317,3 +324,18 @@ class Sessions:
             self._old = self._young
             self._young = {}
         self._young[key] = known
+
+
+def _with_shared_texts(known: Known) -> Known:
+    """The same, each text in memory once: as it is read from the keeper it is a third more."""
+    key, name = known.key, known.session_id
+    return msgspec.structs.replace(
+        known,
+        principal=Principal(sys.intern(known.principal)),
+        root=key if known.root == key else known.root,
+        aliases=tuple(
+            (sys.intern(family), name if value == name else value)
+            for family, value in known.aliases
+        ),
+        families=tuple(map(sys.intern, known.families)),
+    )

@@ -53,8 +53,8 @@ from clew.store.writer import StoreWriter, Witness
 SWITCH_INTERVAL_S: Final = 0.0005
 """The projector's thread gives the interpreter back this soon: a question waits no longer."""
 
-DERIVED_KEYS: Final = 8_192
-"""Keys kept beside the ids they derive from: sessions that are busy now, some 5 MiB."""
+DERIVED_KEYS: Final = 2_048
+"""Keys kept beside the ids they derive from: sessions that are busy now, some 1 MiB."""
 
 RETRY_S: Final = 0.5
 REFUSED: Final = 2

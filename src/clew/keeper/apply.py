@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from clew.core.claim import Alias, SessionKey
 from clew.core.events import Bound, Dispatched, Settled, encode
@@ -47,6 +47,8 @@ from clew.store.writer import Transaction
 
 MAX_RESPONSE_ID_CHARS = 256
 HELD, REBOUND = "held", "rebound"
+RENEWED: Final = frozenset({"recorded", "claim_expired"})
+"""Reasons for which a session that stays with its worker has a new claim, so a higher epoch."""
 """Words of a binding (`core.affinity.Word`)."""
 
 
@@ -266,7 +268,7 @@ class Application:
                         at_ns,
                     )
                 )
-                if bound.word != HELD:
+                if bound.word != HELD or bound.reason in RENEWED:
                     self._events.append(_binding_event(placed, bound))
 
     # --- sessions ------------------------------------------------------------------------------

@@ -183,12 +183,16 @@ class AuditLog:
 
     def close(self) -> None:
         """Write what waits and give the file back."""
-        self.flush()
-        self._files.close()
+        if self._is_open:
+            self.flush()
+        self._files.leave()
 
     def _flush_some(self) -> bool:
         """One run of lines; whether there may be more."""
         with self._engine.begin() as connection:
+            if not self._is_open:
+                ends = read_ends(connection, self._instance)
+                self._take_up(ends.written if ends is not None else START)
             lines = waiting_lines(connection, self._instance, ROWS)
         if not lines:
             return False

@@ -8,6 +8,7 @@ cut at the start, because the store still holds those lines (`keeper.audit`).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections import deque
@@ -63,6 +64,7 @@ class AuditFiles:
         self._file_bytes = file_bytes
         self._disk: Disk = disk if disk is not None else SystemDisk()
         self._fd = -1
+        self._lock_fd = -1
         self._path: Path | None = None
         """The file that is appended to; None: the next append begins one."""
         self._size = 0
@@ -73,9 +75,11 @@ class AuditFiles:
         """Take up the chain; ``written`` is how far the store knows the files to reach.
 
         False when records up to there are missing or damaged: nothing is cut then, and the chain
-        goes on behind ``written`` in a file of its own. Raises OSError.
+        goes on behind ``written`` in a file of its own. Raises OSError, BlockingIOError while a
+        keeper that is about to leave still holds the files.
         """
         self.close()
+        self._take_lock()
         self._path = None
         found = self._find_end()
         if found is None or found[1].end is None or found[1].end.seq < written.seq:
@@ -148,10 +152,30 @@ class AuditFiles:
         return last, chosen
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Give the file back; the chain stays ours."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def leave(self) -> None:
+        """Give the chain to whoever comes next."""
+        self.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _take_lock(self) -> None:
+        """Two keepers would each take their own end of the chain for its end."""
+        if self._lock_fd >= 0:
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self._directory.with_suffix(".lock"), flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise BlockingIOError(error.errno, "another keeper holds audit.lock") from None
+        self._lock_fd = fd
 
     def _find_end(self) -> tuple[Path, Scan] | None:
         """The last file with a whole record, and how far it goes; None where there is none.

@@ -94,7 +94,7 @@ class CacheBreaks:
     def _compare(self, message: Prompted, before: Turn, held: _Held) -> Break | None:
         turn = message.turn
         place = (turn.upstream, turn.model)
-        survived_s = self._survived_s.get(place, 0.0)
+        survived_s = max(self._survived_s.get(place, 0.0), message.survived_s)
         found = attribute(
             before,
             turn,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -27,11 +27,6 @@ CHUNK: Final = 500
 
 # Built once: building a statement costs more than running it.
 _MINE: Final = aliases.c.principal == sa.bindparam("principal")
-_BY_ALIAS: Final = sa.select(aliases.c.session).where(
-    _MINE,
-    aliases.c.family == sa.bindparam("family"),
-    aliases.c.value == sa.bindparam("value"),
-)
 _BY_ANY_ID: Final = (
     sa.select(aliases.c.session)
     .where(_MINE, aliases.c.value == sa.bindparam("value"))
@@ -43,18 +38,20 @@ _BY_RESPONSE: Final = sa.select(responses.c.session).where(
     responses.c.response_id == sa.bindparam("value"),
 )
 _PARENT: Final = sessions.alias("parent")
+_SESSION: Final = (
+    sessions.c.id,
+    sessions.c.principal,
+    sessions.c.session_id,
+    sessions.c.parent_id,
+    _PARENT.c.session_id.label("parent_session_id"),
+    sessions.c.root_id,
+    sessions.c.closed_at_ns,
+    sessions.c.is_placeholder,
+)
+_WITH_PARENT: Final = sessions.outerjoin(_PARENT, _PARENT.c.id == sessions.c.parent_id)
 _SESSIONS: Final = (
-    sa.select(
-        sessions.c.id,
-        sessions.c.principal,
-        sessions.c.session_id,
-        sessions.c.parent_id,
-        _PARENT.c.session_id,
-        sessions.c.root_id,
-        sessions.c.closed_at_ns,
-        sessions.c.is_placeholder,
-    )
-    .select_from(sessions.outerjoin(_PARENT, _PARENT.c.id == sessions.c.parent_id))
+    sa.select(*_SESSION)
+    .select_from(_WITH_PARENT)
     .where(sessions.c.id.in_(sa.bindparam("keys", expanding=True)))
 )
 _ALIASES: Final = (
@@ -75,6 +72,39 @@ _BINDINGS: Final = sa.select(
     bindings.c.worker,
     bindings.c.epoch,
 ).where(bindings.c.session.in_(sa.bindparam("keys", expanding=True)))
+
+# One session with all that belongs to it, in one round trip: a row for each pair of an alias and a
+# binding, of which it has few. What many sessions need is read by the three queries above.
+_NAMED: Final = aliases.alias("named")
+_PART_OF_IT: Final = (
+    *_SESSION,
+    aliases.c.family,
+    aliases.c.value,
+    sa.and_(aliases.c.scope == "thread", aliases.c.lifetime == "durable").label("is_durable"),
+    bindings.c.upstream,
+    bindings.c.phase,
+    bindings.c.worker,
+    bindings.c.epoch,
+)
+_WITH_PARTS: Final = _WITH_PARENT.outerjoin(aliases, aliases.c.session == sessions.c.id).outerjoin(
+    bindings, bindings.c.session == sessions.c.id
+)
+_BY_KEY: Final = (
+    sa.select(*_PART_OF_IT)
+    .select_from(_WITH_PARTS)
+    .where(sessions.c.id == sa.bindparam("key"))
+    .order_by(aliases.c.first_seen_ns)
+)
+_BY_ALIAS: Final = (
+    sa.select(_NAMED.c.session, *_PART_OF_IT)
+    .select_from(_NAMED.outerjoin(_WITH_PARTS, sessions.c.id == _NAMED.c.session))
+    .where(
+        _NAMED.c.principal == sa.bindparam("principal"),
+        _NAMED.c.family == sa.bindparam("family"),
+        _NAMED.c.value == sa.bindparam("value"),
+    )
+    .order_by(aliases.c.first_seen_ns)
+)
 
 DeriveOne = Callable[[Principal, Alias], SessionKey]
 
@@ -177,28 +207,44 @@ class PrincipalKnowledge:
     def present(self, key: SessionKey) -> Known | None:
         """All that is known of a session of this principal."""
         if key not in self._known:
-            known = self._recent.by_key(key) or next(load_known(self._connection, [key]), None)
+            known = self._recent.by_key(key) or self._load(key)
             if known is None and (home := survivor(self._connection, key)) != key:
-                known = next(load_known(self._connection, [home]), None)
-            is_mine = known is not None and known.principal == self._principal
-            self._known[key] = known if is_mine else None
+                known = self._load(home)
+            self._take(key, known)
         return self._known[key]
+
+    def _load(self, key: SessionKey) -> Known | None:
+        return _assemble(self._connection.execute(_BY_KEY, {"key": key}).all())
+
+    def _take(self, key: SessionKey, known: Known | None) -> None:
+        is_mine = known is not None and known.principal == self._principal
+        self._known[key] = known if is_mine else None
 
     def _key_of(self, family: str, value: str) -> SessionKey | None:
         pair = (family, value)
         if pair not in self._keys:
             recent = self._recent.by_alias(self._principal, family, value)
-            if recent is not None:
-                self._keys[pair] = recent.key
-            else:
-                self._keys[pair] = self._scalar(_BY_ALIAS, value, family)
+            self._keys[pair] = recent.key if recent is not None else self._look_up(family, value)
         return self._keys[pair]
 
-    def _scalar(self, query: sa.Select[str], value: str, family: str = "") -> SessionKey | None:
+    def _look_up(self, family: str, value: str) -> SessionKey | None:
+        """The session an id names in the store, read with it: a cold session is one look-up."""
         if "\0" in value:
             return None  # PostgreSQL holds no NUL in text, and refuses to look for one
         values = {"principal": self._principal, "value": value, "family": family}
-        key = self._connection.scalar(query, values)
+        rows = self._connection.execute(_BY_ALIAS, values).all()
+        if not rows:
+            return None
+        key = SessionKey(rows[0][0])
+        known = _assemble([row[1:] for row in rows])
+        if known is not None and key not in self._known:
+            self._take(key, self._recent.by_key(key) or known)
+        return key
+
+    def _scalar(self, query: sa.Select[str], value: str) -> SessionKey | None:
+        if "\0" in value:
+            return None
+        key = self._connection.scalar(query, {"principal": self._principal, "value": value})
         return SessionKey(key) if key is not None else None
 
 
@@ -256,19 +302,38 @@ def load_known(connection: sa.Connection, keys: Iterable[SessionKey]) -> Iterato
         for key in chunk:
             row = found.get(key)
             if row is not None:
-                yield Known(
-                    key=row[0],
-                    principal=row[1],
-                    session_id=row[2],
-                    parent=row[3],
-                    parent_id=row[4] or "",
-                    root=row[5],
-                    is_closed=row[6] is not None,
-                    aliases=tuple((family, value) for family, value, _ in held.get(key, ())),
-                    is_placeholder=bool(row[7]),
-                    families=tuple(dict.fromkeys(one[0] for one in held.get(key, ()) if one[2])),
-                    bindings=tuple(bound.get(key, ())),
-                )
+                yield _known(row, held.get(key, ()), bound.get(key, ()))
+
+
+def _assemble(rows: Sequence[Sequence[Any]]) -> Known | None:
+    """One session from the rows of `_PART_OF_IT`; None where there is none."""
+    if not rows or rows[0][0] is None:
+        return None
+    # A dictionary keeps the order and drops what the other half of the pairs has repeated.
+    held = dict.fromkeys(tuple(row[8:11]) for row in rows if row[8] is not None)
+    bound = dict.fromkeys(tuple(row[11:15]) for row in rows if row[11] is not None)
+    return _known(rows[0], list(held), list(bound))
+
+
+def _known(
+    row: Sequence[Any],
+    held: Sequence[tuple[str, str, bool]],
+    bound: Sequence[tuple[str, str, str, int]],
+) -> Known:
+    """A session from its row of `_SESSION`, its aliases and its bindings."""
+    return Known(
+        key=row[0],
+        principal=row[1],
+        session_id=row[2],
+        parent=row[3],
+        parent_id=row[4] or "",
+        root=row[5],
+        is_closed=row[6] is not None,
+        aliases=tuple((family, value) for family, value, _ in held),
+        is_placeholder=bool(row[7]),
+        families=tuple(dict.fromkeys(family for family, _, is_durable in held if is_durable)),
+        bindings=tuple(bound),
+    )
 
 
 def _aliases_of(

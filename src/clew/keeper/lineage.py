@@ -116,6 +116,7 @@ class LineageDesk:
             self._settings.resume_max_age,
             is_subagent=claim.is_subagent,
             named=named.key if named is not None else None,
+            has_own_id=claim.names_durable_thread,
             is_marked=is_marked(claim),
         )
         session = None
@@ -150,11 +151,14 @@ class LineageDesk:
         """What content says against the id that named the session; asked before `record`.
 
         An id that is the same in every conversation (a static custom header) is believed and
-        flagged: it brings a new opening, or the history of another session. Ids that name a
-        durable thread are weighed on their first request only, and never come here again.
+        flagged: it brings a new opening, or the history of another session. An id that names
+        a durable thread says nothing here: what is shown of its thread beside the first request is
+        the beginning after a compaction, or of a copy whose title was asked for first.
         """
         conversation, key, alias = ask.conversation, resolution.key, ask.claim.session
         if content is None or conversation is None or key is None or alias is None:
+            return ()
+        if ask.claim.names_durable_thread:
             return ()
         is_turn = ask.claim.kind in (Kind.TURN, Kind.SUBAGENT)
         if resolution.reason != "id_known" or resolution.is_side or not is_turn:
@@ -165,8 +169,7 @@ class LineageDesk:
             and content.session.key != key
             and content.verdict.relation in _SAME_HISTORY
         )
-        may_begin_anew = ask.claim.names_durable_thread  # shown again after a compaction
-        is_shared = is_other or (not may_begin_anew and index.begins_anew(key, conversation))
+        is_shared = is_other or index.begins_anew(key, conversation)
         return (ID_SHARED,) if is_shared else ()
 
     def record(self, ask: Ask, resolution: Resolution, content: Content | None) -> int:
@@ -195,7 +198,12 @@ class LineageDesk:
         if message.reply is None:
             held.index.release(message.session, message.node)
         else:
-            held.index.answered(message.session, message.node, message.reply)
+            held.index.answered(
+                message.session,
+                message.node,
+                message.reply,
+                is_seldom_shown=message.claim.names_durable_thread,
+            )
         self._note(scope, held)
 
     def close_session(self, key: SessionKey) -> None:

@@ -235,6 +235,8 @@ class Prompted(msgspec.Struct, frozen=True, array_like=True, tag="prompt"):
     principal: Principal
     session: SessionKey
     turn: Turn
+    survived_s: float = 0.0
+    """The longest pause that the gateway saw this upstream's cache outlive for this model."""
 
 
 class Lost(msgspec.Struct, frozen=True, array_like=True, tag="lost"):

@@ -94,7 +94,10 @@ class Running:
             is_well = await self._attempt()
             with contextlib.suppress(TimeoutError):
                 if is_well:
-                    await asyncio.wait_for(self._wanted.wait(), POLL_S)
+                    # Not wait_for: before Python 3.12 it swallows a cancellation that comes in the
+                    # turn in which its event is set, and this task would never end.
+                    async with asyncio.timeout(POLL_S):
+                        await self._wanted.wait()
                 else:
                     await asyncio.sleep(RETRY_S)
 

@@ -76,7 +76,9 @@ from clew.store.bindings import note_lost
 from clew.store.changes import ChangeLog
 from clew.store.keys import find_keys
 
-SNAPSHOT_SESSIONS: Final = 50_000
+SNAPSHOT_SESSIONS: Final = 12_000
+"""The newest come first, and a gateway's cache (`gateway.sessions`) lets the first go first: more
+than one of its two generations holds would push them out, where sessions have an id or two."""
 SNAPSHOT_PART: Final = 500
 CATCH_UP_S: Final = 0.5
 KEY_BYTES: Final = 16
@@ -146,7 +148,9 @@ class KeeperServer:
             lambda: format_key(os.urandom(KEY_BYTES)),
             log=log or ChangeLog(),
         )
-        self._lineage_lock = asyncio.Lock()
+        self._is_writing_lineage = False
+        self._unconfirmed: list[tuple[Peer, int]] = []
+        """Who waits for what is learnt to be written; each gateway waits `TELL_S` at most."""
         self._cache_breaks = CacheBreaks()
         self._write: Write | None = None
         self._peers: set[Peer] = set()
@@ -339,7 +343,8 @@ class KeeperServer:
     def _take_told(self, peer: Peer, message: Told) -> None:
         with self._refusing(peer, message.number):
             self._lineage.told(message)
-            self._spawn(peer, self._confirm_told(peer, message))
+            self._unconfirmed.append((peer, message.number))
+            self._keep_lineage()
 
     def _take_prompt(self, message: Prompted) -> None:
         self._cache_breaks.take(message)
@@ -483,8 +488,8 @@ class KeeperServer:
             self._recent.remember(known)
         odd = self._lineage.oddities(ask, resolution, content)
         node = self._lineage.record(ask, resolution, content)
-        if self._lineage.is_unwritten and not self._lineage_lock.locked():
-            self._begin(self._write_lineage())
+        if self._lineage.is_unwritten:
+            self._keep_lineage()
         return Answer(
             ask.number,
             known,
@@ -500,24 +505,39 @@ class KeeperServer:
             evidence=resolution.evidence,
         )
 
-    async def _confirm_told(self, peer: Peer, message: Told) -> None:
-        await self._write_lineage()
-        peer.send(Passed(message.number))
+    def _keep_lineage(self) -> None:
+        """Have what was learnt written, by the one task that does it.
+
+        One for all that wait: with a store that is slow they are as many as there are calls.
+        """
+        if not self._is_writing_lineage:
+            self._is_writing_lineage = True
+            self._begin(self._write_lineage())
 
     async def _write_lineage(self) -> None:
-        """Write what lineage has learnt; returns when everything learnt before the call is kept."""
-        if self._write is None:
-            return
-        async with self._lineage_lock:
-            if not self._lineage.is_unwritten:
-                return
-            taken = self._lineage.take_unwritten()
-            try:
-                await self._write(taken.write)
-            except ClewError:
-                self._lineage.put_back(taken)
-            else:
-                self._lineage.written()
+        """Write until nothing is left, or the store refuses, and tell who waits for it."""
+        is_kept = True
+        try:
+            while is_kept and (self._unconfirmed or self._lineage.is_unwritten):
+                waiting, self._unconfirmed = self._unconfirmed, []
+                is_kept = await self._write_learnt()
+                for peer, number in waiting:
+                    peer.send(Passed(number))
+        finally:
+            self._is_writing_lineage = False
+
+    async def _write_learnt(self) -> bool:
+        """One transaction with everything learnt before the call; False where the store refused."""
+        if self._write is None or not self._lineage.is_unwritten:
+            return True
+        taken = self._lineage.take_unwritten()
+        try:
+            await self._write(taken.write)
+        except ClewError:
+            self._lineage.put_back(taken)
+            return False
+        self._lineage.written()
+        return True
 
     def _derive(self, principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(self._secret, principal, alias.family, alias.value)

@@ -45,6 +45,10 @@ class SimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How many prompt tokens the prefix cache holds, least recently used first out."""
     encoding: Coding = "auto"
     """``auto``: the best coding the client accepts; a name: that one where accepted."""
+    phase: Literal["", "prefill", "decode"] = ""
+    """Serve this phase alone, and insist on the hand-over; empty: whole requests."""
+    engine: Literal["vllm", "sglang"] = "vllm"
+    """How the two phases meet, where there is a ``phase``."""
     journal: str = ""
     """A file that gets one JSON line a call: what was really generated."""
     with_parent: bool = False

@@ -5,7 +5,8 @@ a call with header ``x-sim-reply: KEY`` takes from that key's queue), ``GET /sim
 ``GET /sim/calls`` tell what was received and generated, ``POST /sim/reset`` starts again from
 call 1 with an empty cache. A call's own headers ``x-sim-error: STATUS`` and ``x-sim-cut: TOKENS``
 make it fail, ``x-sim-delay: MS`` makes it slow, ``x-sim-usage: zero`` makes its usage name nothing
-but zeros; ``x-sim-tag: TEXT`` stands in the journal beside what was generated.
+but zeros; ``x-sim-tag: TEXT`` stands in the journal beside what was generated. With ``--phase`` it
+is a worker of one phase (`sim_engine`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from clew.lab.settings import SimSettings, parse_arguments
 from clew.lab.sim_cache import PrefixCache, tokens_of
 from clew.lab.sim_chat import Chat
 from clew.lab.sim_dialect import Answer, Ask, Dialect, Spent, Stop, count_tokens
+from clew.lab.sim_engine import Engine, HandOverError, Turn
+from clew.lab.sim_engine_sglang import ROOM_PATH
+from clew.lab.sim_engine_vllm import FETCH_PATH
+from clew.lab.sim_engines import make_engine
 from clew.lab.sim_gemini import Gemini
 from clew.lab.sim_generate import Generation, send_json
 from clew.lab.sim_http import Exchange, Request, listen
@@ -36,6 +41,7 @@ from clew.lab.sim_script import Plan, Script, ScriptedReply
 
 EPOCH_S: Final = 1_750_000_000
 """The clock of the answers: call n was created n seconds later, whatever the real time."""
+MEETING_PATHS: Final = (FETCH_PATH, ROOM_PATH)
 MODELS: Final = (
     "claude-sonnet-4-5",
     "claude-haiku-4-5",
@@ -70,11 +76,16 @@ class Simulator:
         self._script = Script(settings.seed, settings.reply_tokens)
         self._ledger = Ledger(settings.journal)
         self._number = 0
+        self.engine: Engine | None = None
+        """Serves one phase; None: both."""
 
     async def handle(self, request: Request, exchange: Exchange) -> None:
         """Answer one request."""
         if request.path.startswith("/sim/"):
-            self._control(request, exchange)
+            if self.engine is not None and request.path in MEETING_PATHS:
+                await self._meet(self.engine, request, exchange)
+            else:
+                self._control(request, exchange)
             return
         self._ledger.received(request)
         if request.method == "POST":
@@ -93,7 +104,8 @@ class Simulator:
         self, dialect: Dialect, request: Request, exchange: Exchange, *, counts: bool
     ) -> None:
         try:
-            ask = dialect.read(request.path, request.query, _read_body(request.body))
+            document = _read_body(request.body)
+            ask = dialect.read(request.path, request.query, document)
         except (KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError) as fault:
             body = dialect.error(400, f"invalid request: {fault}", self._script.token(0))
             send_json(exchange, 400, body)
@@ -102,17 +114,40 @@ class Simulator:
         if counts:
             send_json(exchange, 200, dialect.count(tokens_of(prompt)))
             return
+        turn: Turn | None = None
+        if self.engine is not None:
+            try:
+                turn = await self.engine.begin(document, ask, prompt)
+            except HandOverError as fault:
+                body = dialect.error(fault.status, str(fault), self._script.token(0))
+                send_json(exchange, fault.status, body)
+                return
+            ask = turn.ask
         self._number += 1
         number = self._number
         plan = self._plan(ask, request, number, dialect.name)
-        answer = self._answer(ask, plan, prompt, number)
+        is_fetched = turn is not None and turn.is_fetched
+        answer = self._answer(ask, plan, prompt, number, is_fetched=is_fetched)
         if request.header("x-sim-usage") == "zero":
             answer = msgspec.structs.replace(answer, spent=Spent(0))
-        generation = Generation(self._settings, dialect, plan, answer, exchange)
+        generation = Generation(self._settings, dialect, plan, answer, exchange, turn=turn)
         try:
             await generation.run(request.header("accept-encoding"))
+        except HandOverError as fault:
+            send_json(exchange, fault.status, dialect.error(fault.status, str(fault), answer.token))
         finally:
             self._ledger.called(generation.report(request))
+            if turn is not None:
+                turn.over()
+
+    async def _meet(self, engine: Engine, request: Request, exchange: Exchange) -> None:
+        """Another worker comes for what it was handed."""
+        try:
+            await engine.meet(request.path, msgspec.json.decode(request.body, type=dict[str, Any]))
+        except (HandOverError, msgspec.MsgspecError) as fault:
+            send_json(exchange, 409, {"error": str(fault)})
+        else:
+            send_json(exchange, 200, {})
 
     def _plan(self, ask: Ask, request: Request, number: int, api: str) -> Plan:
         plan = self._script.plan(ask, number, request.header("x-sim-reply"))
@@ -131,7 +166,9 @@ class Simulator:
             plan = msgspec.structs.replace(plan, delay_ms=float(request.header("x-sim-delay")))
         return plan
 
-    def _answer(self, ask: Ask, plan: Plan, prompt: bytes, number: int) -> Answer:
+    def _answer(
+        self, ask: Ask, plan: Plan, prompt: bytes, number: int, *, is_fetched: bool
+    ) -> Answer:
         stop: Stop = "tool" if plan.calls else "end"
         text = plan.text
         if ask.max_tokens is not None and count_tokens(text) > ask.max_tokens:
@@ -140,6 +177,8 @@ class Simulator:
         called = sum(count_tokens(call.arguments) for call in plan.calls)
         output = reasoning + count_tokens(text) + called
         cached, written = (0, 0) if plan.status != 200 else self._cached(ask, prompt)
+        if is_fetched:
+            cached, written = tokens_of(prompt), 0  # what was handed over counts as cached
         return Answer(
             ask=ask,
             number=number,
@@ -247,6 +286,7 @@ async def _main(settings: SimSettings) -> int:
         print(f"clew sim: cannot listen on {settings.listen}: {fault}", file=sys.stderr)
         simulator.close()
         return 2
+    simulator.engine = make_engine(settings, url)
     leaving = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

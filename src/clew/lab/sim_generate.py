@@ -16,6 +16,7 @@ import msgspec
 from clew.lab.settings import SimSettings
 from clew.lab.sim_dialect import Answer, Dialect
 from clew.lab.sim_encoding import Encoder, choose_coding, make_encoder
+from clew.lab.sim_engine import Turn
 from clew.lab.sim_http import Exchange, Request
 from clew.lab.sim_ledger import Call
 from clew.lab.sim_script import Plan
@@ -58,7 +59,10 @@ class Generation:
         plan: Plan,
         answer: Answer,
         exchange: Exchange,
+        *,
+        turn: Turn | None = None,
     ) -> None:
+        self._turn = turn
         self._settings = settings
         self._dialect = dialect
         self._plan = plan
@@ -74,6 +78,8 @@ class Generation:
         """Wait, then send; cancelled when the client leaves."""
         self._coding = choose_coding(accept_encoding, self._settings.encoding)
         await asyncio.sleep(self._wait_s())
+        if self._turn is not None and self._plan.status == 200:
+            await self._turn.computed()
         if self._plan.status != 200:
             self._fail()
         elif self._answer.ask.stream:
@@ -129,7 +135,10 @@ class Generation:
         if self._plan.cut_after is not None:
             self._cut()
             return
-        document = msgspec.json.encode(self._dialect.document(self._answer))
+        answer = self._dialect.document(self._answer)
+        if self._turn is not None:
+            answer = {**answer, **self._turn.extra}
+        document = msgspec.json.encode(answer)
         self._exchange.send(
             200, self._head("application/json"), encoder.feed(document) + encoder.end()
         )

@@ -18,6 +18,7 @@ from clew.core.moves import ALWAYS, EVERYTHING, MAX_STEPS
 from clew.store import reads_landed as landings
 from clew.store import reads_tree as trees
 from clew.store import reads_usage as usages
+from clew.store.bindings import BindingList, BindingState, read_bindings
 from clew.store.metering import WindowRow, read_windows
 from clew.store.reads_drift import ClientLoad, read_client_loads, read_traffic
 from clew.store.reads_keys import KeyCursor, KeyPage, KeyView, read_key, read_keys
@@ -230,6 +231,15 @@ class Reads:
         """One gateway key."""
         with self._read() as link:
             return read_key(link, key_id, now_ns)
+
+    def bindings(
+        self, *, upstream: str = "", worker: str = "", state: BindingState | None = None, limit: int
+    ) -> BindingList:
+        """The bindings used last; empty filters filter nothing."""
+        if "\0" in upstream + worker:
+            return BindingList([], truncated=False)
+        with self._read() as link:
+            return read_bindings(link, upstream=upstream, worker=worker, state=state, limit=limit)
 
     def last_place(self) -> int:
         """The place of the record that landed last."""

@@ -21,6 +21,7 @@ from clew.store.reads_tree import encode_tree
 from clew.store.reads_usage import MAX_USAGE
 from clew.web import parameters
 from clew.web.answers import STALE_HEADER, answer, refusal_of
+from clew.web.bindings import BINDING_ROUTES
 from clew.web.desk import Desk, desk_of
 from clew.web.drift import DRIFT_ROUTES
 from clew.web.keys import KEY_ROUTES
@@ -200,6 +201,7 @@ ROUTES: Final = (
     Route("/api/v1/live", live),
     *DRIFT_ROUTES,
     *WORKER_ROUTES,
+    *BINDING_ROUTES,
     *METERING_ROUTES,
     *LIMIT_ROUTES,
     *KEY_ROUTES,

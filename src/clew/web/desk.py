@@ -22,7 +22,7 @@ from clew.store.reads import Reads
 from clew.store.reads_drift import ClientLoad
 from clew.store.reads_usage import Spending
 from clew.web.answers import Refusal, refusal_of
-from clew.web.fleets import Reports, read_reports
+from clew.web.fleets import Reports, Troubles, read_claims_troubles, read_reports
 from clew.web.freshness import Freshness
 from clew.web.gateways import Gateway, read_gateways
 from clew.web.metrics import Observed
@@ -116,6 +116,12 @@ class Desk:
         config = self.launch.config
         return read_reports(self.launch.data / "run", config.server.workers, self.now_ns())
 
+    def claims_troubles(self) -> Troubles:
+        """What the gateways last said of their claims."""
+        config = self.launch.config
+        now_ns = self.now_ns()
+        return read_claims_troubles(self.launch.data / "run", config.server.workers, now_ns)
+
     async def readiness(self) -> Readiness:
         """Every part's state now."""
         has_keeper = await self.freshness.settle()
@@ -125,7 +131,7 @@ class Desk:
                 "store": await run_in_threadpool(self._store_part),
                 "gateways": await run_in_threadpool(lambda: gateways_part(self.gateways())),
                 "journal": await run_in_threadpool(journal_part, self.launch.journal_directory),
-                "claims": claims_part(self.launch.config),
+                "claims": await run_in_threadpool(self._claims_part),
                 "workers": workers_part(await run_in_threadpool(self.worker_reports)),
             }
         )
@@ -141,6 +147,7 @@ class Desk:
             stale_reads=self.freshness.stale_reads,
             gateways=await run_in_threadpool(self.gateways),
             fleets=await run_in_threadpool(self.worker_reports),
+            claims=await run_in_threadpool(self.claims_troubles),
             is_store_up=tally.is_up,
             sessions=tally.sessions,
             spending=tally.spending,
@@ -155,6 +162,9 @@ class Desk:
             return Tally(now_ns, True, counts, spending, clients)
         except SQLAlchemyError:
             return Tally(now_ns, False, {}, [])
+
+    def _claims_part(self) -> Part:
+        return claims_part(self.launch.config, self.claims_troubles())
 
     def _store_part(self) -> Part:
         try:

@@ -7,12 +7,13 @@ them sees, and each one's view stands beside it. Counts are sums.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from clew.core.phases import part_name
 from clew.core.workers import State
 from clew.fleet.report import FleetReport, Report, WorkerReport, read_report, report_path
 from clew.web.gateways import STALE_AFTER_S
@@ -36,6 +37,8 @@ class WorkerRow(msgspec.Struct, frozen=True):
     """Why the last probe of a gateway did not pass; empty when all did."""
     gateways: dict[str, State]
     """What each gateway sees, by its index."""
+    phase: str
+    """prefill or decode; empty where a worker serves both."""
 
 
 class DiscoveryRow(msgspec.Struct, frozen=True):
@@ -49,6 +52,8 @@ class DiscoveryRow(msgspec.Struct, frozen=True):
     """Why the list cannot be read now; empty while it can."""
     note: str
     """What of the list could not be used."""
+    phase: str
+    """prefill or decode; empty where a worker serves both."""
 
 
 class WorkerList(msgspec.Struct, frozen=True):
@@ -59,17 +64,26 @@ class WorkerList(msgspec.Struct, frozen=True):
 
 
 Reports = dict[int, tuple[FleetReport, ...]]
-"""What each gateway said lately."""
+"""What each gateway said lately of its workers."""
+Troubles = dict[int, str]
+"""Why each gateway cannot ask its claims; empty where it can."""
 
 
 def read_reports(directory: Path, gateways: int, now_ns: int) -> Reports:
     """What the gateways 0 to ``gateways`` - 1 said in the last five seconds."""
-    found: Reports = {}
+    return {index: report.fleets for index, report in _fresh(directory, gateways, now_ns)}
+
+
+def read_claims_troubles(directory: Path, gateways: int, now_ns: int) -> Troubles:
+    """What the same gateways said of their claims."""
+    return {index: report.claims_trouble for index, report in _fresh(directory, gateways, now_ns)}
+
+
+def _fresh(directory: Path, gateways: int, now_ns: int) -> Iterator[tuple[int, Report]]:
     for index in range(gateways):
         report = read_report(report_path(directory, index))
         if report is not None and _is_fresh(report, now_ns):
-            found[index] = report.fleets
-    return found
+            yield index, report
 
 
 def _is_fresh(report: Report, now_ns: int) -> bool:
@@ -77,26 +91,35 @@ def _is_fresh(report: Report, now_ns: int) -> bool:
 
 
 def list_workers(reports: Reports, upstream: str = "") -> WorkerList:
-    """Every worker once, in the order of upstream and url; ``upstream`` empty: of all."""
-    views: dict[tuple[str, str], dict[int, WorkerReport]] = {}
+    """Every worker once, in the order of upstream, phase and url; ``upstream`` empty: of all."""
+    views: dict[tuple[str, str, str], dict[int, WorkerReport]] = {}
     discovery: list[DiscoveryRow] = []
     for index, fleet in _fleets(reports):
         if upstream and fleet.upstream != upstream:
             continue
         count = len(fleet.workers)
         discovery.append(
-            DiscoveryRow(fleet.upstream, index, fleet.discovery, count, fleet.trouble, fleet.note)
+            DiscoveryRow(
+                fleet.upstream,
+                index,
+                fleet.discovery,
+                count,
+                fleet.trouble,
+                fleet.note,
+                fleet.phase,
+            )
         )
         for worker in fleet.workers:
-            views.setdefault((fleet.upstream, worker.url), {})[index] = worker
-    return WorkerList([_row(name, views[name, url]) for name, url in sorted(views)], discovery)
+            views.setdefault((fleet.upstream, fleet.phase, worker.url), {})[index] = worker
+    rows = [_row(name, phase, views[name, phase, url]) for name, phase, url in sorted(views)]
+    return WorkerList(rows, discovery)
 
 
 def _fleets(reports: Reports) -> Iterable[tuple[int, FleetReport]]:
     return ((index, fleet) for index, fleets in reports.items() for fleet in fleets)
 
 
-def _row(upstream: str, views: dict[int, WorkerReport]) -> WorkerRow:
+def _row(upstream: str, phase: str, views: dict[int, WorkerReport]) -> WorkerRow:
     every = list(views.values())
     worst = max(every, key=lambda view: _BEST_FIRST.index(view.state))
     return WorkerRow(
@@ -109,6 +132,7 @@ def _row(upstream: str, views: dict[int, WorkerReport]) -> WorkerRow:
         bound=sum(view.bound for view in every),
         reason=worst.reason or next((view.reason for view in every if view.reason), ""),
         gateways={str(index): view.state for index, view in views.items()},
+        phase=phase,
     )
 
 
@@ -125,15 +149,20 @@ def count_states(reports: Reports) -> Counter[tuple[int, str, State]]:
 
 def lists_read(reports: Reports) -> dict[tuple[int, str], bool]:
     """By gateway and upstream, whether the list of workers can be read now."""
-    return {(index, fleet.upstream): not fleet.trouble for index, fleet in _fleets(reports)}
+    found: dict[tuple[int, str], bool] = {}
+    for index, fleet in _fleets(reports):
+        key = (index, fleet.upstream)
+        found[key] = found.get(key, True) and not fleet.trouble
+    return found
 
 
 def fleet_troubles(reports: Reports) -> list[str]:
     """One text for each list that cannot be read and each upstream that nobody could serve."""
     said: dict[str, None] = {}
     for _, fleet in _fleets(reports):
+        name = part_name(fleet.upstream, fleet.phase)
         if fleet.trouble:
-            said[f"{fleet.upstream}: {fleet.trouble}"] = None
+            said[f"{name}: {fleet.trouble}"] = None
         if not any(worker.state in _SERVING for worker in fleet.workers):
-            said[f"{fleet.upstream}: none of {len(fleet.workers)} workers is up"] = None
+            said[f"{name}: none of {len(fleet.workers)} workers is up"] = None
     return list(said)

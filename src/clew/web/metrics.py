@@ -20,7 +20,7 @@ from clew.core.clients import product_of
 from clew.core.drift import version_of
 from clew.store.reads_drift import ClientLoad
 from clew.store.reads_usage import Spending
-from clew.web.fleets import Reports, count_states, lists_read
+from clew.web.fleets import Reports, Troubles, count_states, lists_read
 from clew.web.gateways import COUNTERS, GAUGES, Gateway
 
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -34,6 +34,7 @@ OWN: Final = {
     "clew_gateway_ready": "Whether the gateway says that it is ready.",
     "clew_workers": "Workers of an upstream by state, as each gateway sees them.",
     "clew_discovery_up": "Whether an upstream's list of workers can be read.",
+    "clew_claims_up": "Whether the claim store can be asked.",
     "clew_store_up": "Whether the store could be read for this answer.",
     "clew_sessions": "Sessions in the store by state.",
     "clew_tokens": "Tokens in the store; input holds cached and cache_write.",
@@ -56,6 +57,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     sessions: dict[str, int]
     spending: Sequence[Spending]
     clients: Sequence[ClientLoad] = ()
+    claims: Troubles = {}
 
 
 def names() -> list[str]:
@@ -80,6 +82,7 @@ class _Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _of_gateways(self._observed.gateways)
         yield from _of_fleets(self._observed.fleets)
+        yield _claims(self._observed.claims)
         yield from _of_this_process(self._observed)
         yield from _of_the_store(self._observed)
 
@@ -108,6 +111,13 @@ def _of_fleets(reports: Reports) -> Iterator[Metric]:
     for (index, upstream), is_read in lists_read(reports).items():
         lists.add_metric([str(index), upstream], float(is_read))
     yield from (workers, lists)
+
+
+def _claims(troubles: Troubles) -> Metric:
+    up = _own_gauge("clew_claims_up", "gateway")
+    for index, trouble in troubles.items():
+        up.add_metric([str(index)], float(not trouble))
+    return up
 
 
 def _of_this_process(observed: Observed) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ import msgspec
 
 from clew import __version__
 from clew.core.clients import ClientEntry
+from clew.store.bindings import BindingList, BindingState
 from clew.store.reads import ClientRow, EventPage, RecordPage, SessionPage
 from clew.store.reads_drift import MAX_CLIENTS
 from clew.store.reads_keys import KEY_CURSOR, KeyPage
@@ -62,6 +63,7 @@ _STRUCTS: Final = (
     ClientList,
     DriftList,
     WorkerList,
+    BindingList,
     PlanList,
     RerateRequest,
     Rerating,
@@ -165,6 +167,7 @@ def _paths() -> Json:
             _ref("WorkerList"),
             [_query("upstream", _TEXT, "Of this upstream only.")],
         ),
+        **_binding_paths(),
         "/api/v1/limits": _get(
             "Limits and budgets as they stand.",
             _ref("LimitList"),
@@ -177,6 +180,21 @@ def _paths() -> Json:
         **_key_paths(),
         **_verb_paths(session),
         "/api/v1/live": _live(),
+    }
+
+
+def _binding_paths() -> Json:
+    return {
+        "/api/v1/bindings": _get(
+            "Which session holds which worker, the last used first.",
+            _ref("BindingList"),
+            [
+                _query("upstream", _TEXT, "Of this upstream only."),
+                _query("worker", _TEXT, "Of this worker only, by its url."),
+                _query("state", {"enum": [one.value for one in BindingState]}),
+                _query("limit", _count(MAX_PAGE)),
+            ],
+        ),
     }
 
 

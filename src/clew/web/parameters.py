@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from starlette.datastructures import QueryParams
 
+from clew.store.bindings import BindingState
 from clew.store.reads_drift import MAX_CLIENTS
 from clew.store.reads_keys import key_cursor
 from clew.store.reads_query import (
@@ -172,6 +173,12 @@ DRIFT: Final[Mapping[str, Reader]] = {
     "since": read_time,
     "until": read_time,
     "limit": _count_to(MAX_CLIENTS),
+}
+BINDINGS: Final[Mapping[str, Reader]] = {
+    "upstream": _text,
+    "worker": _text,
+    "state": _one_of(BindingState),
+    "limit": _count_to(MAX_PAGE),
 }
 WORKERS: Final[Mapping[str, Reader]] = {"upstream": _text}
 PLANS: Final[Mapping[str, Reader]] = {"principal": _text, "limit": _count_to(MAX_PAGE)}

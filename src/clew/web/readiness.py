@@ -16,7 +16,7 @@ import msgspec
 
 from clew.config.schema import Config
 from clew.fleet.notes import claims_note
-from clew.web.fleets import Reports, fleet_troubles
+from clew.web.fleets import Reports, Troubles, fleet_troubles
 from clew.web.gateways import Gateway
 
 JOURNAL_ROOM_BYTES: Final = 64 * 1024 * 1024
@@ -60,9 +60,16 @@ def journal_part(directory: Path) -> Part:
     return Part(True)
 
 
-def claims_part(config: Config) -> Part:
-    """Claims in memory are ready, and say what they cannot do."""
-    return Part(True, claims_note(config))
+def claims_part(config: Config, troubles: Troubles) -> Part:
+    """Claims in memory are ready, and say what they cannot do; others say why they cannot be asked.
+
+    One gateway that reaches them is enough, and none where new sessions are served unbound.
+    """
+    said = {index: text for index, text in troubles.items() if text}
+    if not said:
+        return Part(True, claims_note(config))
+    texts = "; ".join(f"gateway {index}: {text}" for index, text in said.items())
+    return Part(config.claims.on_outage == "unbound" or len(said) < len(troubles), texts)
 
 
 def workers_part(reports: Reports) -> Part:

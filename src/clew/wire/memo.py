@@ -4,6 +4,9 @@ A head is remembered whole under its bytes without the digits of Content-Length,
 heads are parsed once; what others conclude from a head alone they keep on its `HeadShape`. Only a
 head that was accepted is remembered, and only the digits may differ, so a remembered head is
 exactly what parsing it again would give. Bounded: two generations of short heads.
+
+A head is remembered when it comes for the second time; of the first time only a number is kept. So
+ids that are sent once, however many, fill no memory and push out nobody's head.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from clew.wire.limits import Limits
 GENERATION_HEADS: Final = 2048
 MAX_HEAD_BYTES: Final = 2048
 """With two generations about 40 MiB at the most, whatever clients send."""
+SEEN_ONCE: Final = 8192
+"""Numbers of heads that came once; with the set about 1 MiB."""
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})\r\n", re.IGNORECASE)
 
@@ -26,11 +31,12 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})\r\n", re.I
 class HeadMemo:
     """The heads one process has parsed lately."""
 
-    __slots__ = ("_old", "_young")
+    __slots__ = ("_old", "_once", "_young")
 
     def __init__(self) -> None:
         self._young: dict[bytes, RequestHead] = {}
         self._old: dict[bytes, RequestHead] = {}
+        self._once: set[int] = set()
 
     def parse(self, block: bytes, limits: Limits) -> RequestHead:
         """As `parse_request_head`, which is asked for whatever is new."""
@@ -57,7 +63,15 @@ class HeadMemo:
 
     def _keep(self, key: bytes, block: bytes, limits: Limits) -> RequestHead:
         head = parse_request_head(block, limits)
-        self._remember(key, head)
+        # Two heads of one number cost nothing but that the second is remembered at once.
+        number = hash(key)
+        if number in self._once:
+            self._once.discard(number)
+            self._remember(key, head)
+            return head
+        if len(self._once) >= SEEN_ONCE:
+            self._once.clear()
+        self._once.add(number)
         return head
 
     def _remember(self, key: bytes, head: RequestHead) -> None:

@@ -10,13 +10,15 @@ was cached as OpenAI does, SGLang counts ``reasoning_tokens`` beside the details
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
 from clew.core.apis import chat_blocks, render
 from clew.core.apis.document import DocumentTap
-from clew.core.apis.figures import chars_of, count_of, decoded, first_count, name_of
+from clew.core.apis.figures import chars_of, count_of, decoded, name_of
 from clew.core.apis.port import Reading, RequestFacts, Tap
 from clew.core.apis.sse import StreamTap
 from clew.core.errors import ClewError
@@ -70,6 +72,7 @@ class _Request(msgspec.Struct, gc=False):
     max_tokens: Any = None
 
 
+_NO_DETAILS: Final[Mapping[str, Any]] = MappingProxyType({})
 _decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
 _decode_request: Final = msgspec.json.Decoder(_Request).decode
 
@@ -177,7 +180,9 @@ def usage_of(usage: Any) -> Usage | None:
     if prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
-    reasoning = first_count(usage, "completion_tokens_details", "reasoning_tokens")
+    of_prompt = _object(usage.get("prompt_tokens_details"))
+    of_completion = _object(usage.get("completion_tokens_details"))
+    reasoning = count_of(of_completion.get("reasoning_tokens"))
     if reasoning is None:
         reasoning = count_of(usage.get("reasoning_tokens")) or 0
     # xAI counts reasoning beside the completion; only its total shows it.
@@ -185,8 +190,8 @@ def usage_of(usage: Any) -> Usage | None:
         completion += reasoning
     return Usage(
         input_tokens=prompt,
-        cached_tokens=min(_cached(usage), prompt),
-        cache_write_tokens=first_count(usage, "prompt_tokens_details", "cache_write_tokens") or 0,
+        cached_tokens=min(_cached(usage, of_prompt), prompt),
+        cache_write_tokens=count_of(of_prompt.get("cache_write_tokens")) or 0,
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
     )
@@ -207,14 +212,18 @@ def _timed(timings: Any) -> Usage | None:
     return Usage(input_tokens=cached + fresh, cached_tokens=cached, output_tokens=predicted)
 
 
-def _cached(usage: dict[str, Any]) -> int:
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else _NO_DETAILS
+
+
+def _cached(usage: Mapping[str, Any], of_prompt: Mapping[str, Any]) -> int:
     """OpenAI's figure, else DeepSeek's, else Moonshot's."""
-    figures = (
-        first_count(usage, "prompt_tokens_details", "cached_tokens"),
-        count_of(usage.get("prompt_cache_hit_tokens")),
-        count_of(usage.get("cached_tokens")),
-    )
-    return next((figure for figure in figures if figure is not None), 0)
+    found = count_of(of_prompt.get("cached_tokens"))
+    if found is None:
+        found = count_of(usage.get("prompt_cache_hit_tokens"))
+    if found is None:
+        found = count_of(usage.get("cached_tokens"))
+    return found or 0
 
 
 class _Chat:

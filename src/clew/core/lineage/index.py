@@ -10,7 +10,8 @@ Rules, each proved by a test named after it:
 * a node whose reply made tool calls is continued only by a request that answers them;
 * the second taker of a node is a fork, or a retry when its body is equal and at most 60 s later;
 * whatever else carries evidence is a side call of S: attached, never a node;
-* a first request that contains a task of one session's tool calls is its child (`tasks`).
+* a first request that contains a task of one session's tool calls is its child (`tasks`);
+* a request under a new id of its own that begins as one session did is a fork of it (`beginnings`).
 
 Bounds may lose evidence, never create it. Looking (`weigh`) changes nothing; `take` and `show` do,
 and what they change comes out of `drain_changes`.
@@ -26,6 +27,7 @@ from typing import Final
 import msgspec
 
 from clew.core.claim import SessionKey
+from clew.core.lineage.beginnings import marks_of, origin_of
 from clew.core.lineage.blocks import DIGEST_BYTES, Block, Conversation, Digest, Reply
 from clew.core.lineage.changes import (
     Change,
@@ -48,6 +50,7 @@ from clew.core.lineage.threads import (
     Known,
     Node,
     Relation,
+    Sighting,
     Span,
     Thread,
     Verdict,
@@ -122,17 +125,39 @@ class ScopeIndex:
         *,
         is_subagent: bool,
         named: SessionKey | None = None,
+        has_own_id: bool = False,
         is_marked: bool = False,
     ) -> Verdict:
         """What the content says; changes nothing.
 
         ``named`` is the session that got the response this request follows: its age and its end
-        do not matter then, only whether this is its next turn or a fork. ``is_marked``: its headers
-        say that it is no turn (`marked`).
+        do not matter then, only whether this is its next turn or a fork. ``has_own_id``: its id
+        names a durable thread, so it goes on in no other, and may be a copy of one (`beginnings`).
+        ``is_marked``: its headers say beside that id that it is no turn (`marked`).
         """
         sighting = self._owners.look(conversation.history)
         if is_marked and (side := about(self._threads, sighting.owned, conversation.history)):
             return side
+        verdict = self._place(
+            sighting, conversation, now_s, max_age_s, is_subagent=is_subagent, named=named
+        )
+        if (has_own_id or is_marked) and verdict.relation in _LINKS_NOTHING:
+            copy = self._copy_of(conversation.history, is_subagent, is_marked)
+            if copy is not None and verdict.session in (None, copy.session):
+                return copy
+        return verdict
+
+    def _place(
+        self,
+        sighting: Sighting,
+        conversation: Conversation,
+        now_s: float,
+        max_age_s: float,
+        *,
+        is_subagent: bool,
+        named: SessionKey | None,
+    ) -> Verdict:
+        """Whose turn or side call it is, or whose child."""
         keys = {owner.key for owner in sighting.owned.values()}
         if sighting.is_forgotten or not keys <= self._threads.keys():
             return Verdict(Relation.UNRELATED, reason="evidence_forgotten")
@@ -189,14 +214,35 @@ class ScopeIndex:
         """``key`` has shown these blocks in a request; `answered` shows those of replies."""
         self._owners.show(key, blocks, node)
 
-    def answered(self, key: SessionKey, node: int, reply: Reply) -> None:
-        """The reply to ``node`` (`SIDE_NODE`: to a side call) has been relayed."""
+    def _copy_of(
+        self, history: Sequence[Block], is_subagent: bool, is_marked: bool
+    ) -> Verdict | None:
+        """The fork, or the marked side call, of the open session that the history begins as."""
+        found = origin_of(history, self._owners.owner_of)
+        thread = self._threads.get(found[1].key) if found is not None else None
+        if found is None or thread is None or thread.is_closed:
+            return None
+        if thread.is_subagent != is_subagent and not is_marked:
+            return None
+        mark, owner = found
+        relation, node = (Relation.SIDE, SIDE_NODE) if is_marked else (Relation.FORKS, owner.node)
+        return Verdict(relation, thread.key, node, "begins_as_the_session", (mark.hex(),))
+
+    def answered(
+        self, key: SessionKey, node: int, reply: Reply, *, is_seldom_shown: bool = False
+    ) -> None:
+        """The reply to ``node`` (`SIDE_NODE`: to a side call) has been relayed.
+
+        ``is_seldom_shown``: later turns of the session are not; what it began with is kept.
+        """
         self._owners.show(key, reply.blocks, node, is_reply=True)
         thread = self._threads.get(key)
         if thread is None:
             return
         self._tasks.show(key, reply.arguments, thread.last_seen_s)
         found, parent = thread.node(node), thread.parent_of(node)
+        if found is not None and is_seldom_shown:
+            self._owners.show(key, marks_of(found, reply.blocks), node, is_reply=True)
         if found is not None:
             found.answer(reply)
             self._touch(thread, found)
@@ -451,6 +497,8 @@ class ScopeIndex:
             self._node_bytes -= thread.node_bytes
 
 
+_LINKS_NOTHING: Final = frozenset({Relation.UNRELATED, Relation.SIDE})
+"""What leaves a request under a new id of its own without an origin (`resolve_content`)."""
 _FOLLOWS: Final = frozenset({Relation.CONTINUES, Relation.RETRIES})
 
 

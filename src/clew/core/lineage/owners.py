@@ -82,6 +82,10 @@ class Owners:
         """Whether it was ever shown or noted; now and then also when it was not."""
         return digest in self._filter
 
+    def owner_of(self, digest: Digest) -> Owner | None:
+        """The one session that has shown the digest; None: nobody, several, or forgotten."""
+        return self._table.get(digest)
+
     def is_sole(self, digest: Digest, key: SessionKey) -> bool:
         """Whether only ``key`` has shown the digest."""
         owner = self._table.get(digest)

@@ -269,6 +269,12 @@ def span(blocks: Sequence[Block]) -> Span:
     return Span(len(words), total.to_bytes(DIGEST_BYTES, "big"))
 
 
+def joined(first: Span, second: Span) -> Span:
+    """The run that two runs make together."""
+    total = int.from_bytes(first.total, "big") + int.from_bytes(second.total, "big")
+    return Span(first.count + second.count, (total % _MODULUS).to_bytes(DIGEST_BYTES, "big"))
+
+
 def _cut_at(words: Sequence[Block], total: bytes) -> int:
     """How many blocks at the beginning make this total; all of them where none do."""
     wanted, found = int.from_bytes(total, "big"), 0
