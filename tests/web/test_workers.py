@@ -59,6 +59,7 @@ def test_the_route_answers_all_or_one_upstream(house: House, caller: TestClient)
             "workers": 1,
             "trouble": "is gone",
             "note": "",
+            "phase": "",
         }
     ]
 

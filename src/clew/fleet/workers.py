@@ -298,4 +298,5 @@ class Fleet:
         spread = 1 + self._random.uniform(-JITTER, JITTER)
         rest_s = max(0.0, self._checks.interval_s * spread - SETTLE_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(worker.is_probe_wanted.wait(), rest_s)
+            async with asyncio.timeout(rest_s):  # not wait_for: see `keeper.running`
+                await worker.is_probe_wanted.wait()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 from clew.core.apis.estimate import estimated_usage
@@ -151,22 +149,23 @@ class Attempt:
             grant=grant,
         )
 
-    @contextmanager
-    def running(self, journal: JournalWriter, prompts: Onlooker = NO_PROMPTS) -> Iterator[None]:
+    def running(self, journal: JournalWriter, prompts: Onlooker = NO_PROMPTS) -> _Running:
         """Count the request among those its worker runs; settle it whatever happens."""
+        return _Running(self, journal, prompts)
+
+    def begin(self) -> None:
+        """It runs from here on."""
         self._count_in()
-        try:
-            yield
-        except BaseException:
-            if not self.is_settled:
-                journal.settle(self.outcome(Reading(), status=0, error="internal"))
-            raise
-        finally:
-            self._count_out()
-            if self.beside is not None:
-                self.beside.leave(is_whole=self.is_whole)
-            if self.held is not None:
-                prompts.drop(self.held)
+
+    def leave(self, journal: JournalWriter, prompts: Onlooker, *, has_failed: bool) -> None:
+        """It runs no more; what nobody settled is settled as a fault of Clew's own."""
+        if has_failed and not self.is_settled:
+            journal.settle(self.outcome(Reading(), status=0, error="internal"))
+        self._count_out()
+        if self.beside is not None:
+            self.beside.leave(is_whole=self.is_whole)
+        if self.held is not None:
+            prompts.drop(self.held)
 
     def _count_in(self) -> None:
         place = self.place
@@ -310,3 +309,18 @@ class Attempt:
 
     def _estimate(self, reading: Reading) -> Usage:
         return estimated_usage(self.request.request_bytes, reading.output_chars)
+
+
+class _Running:
+    """The block in which an attempt runs."""
+
+    __slots__ = ("_attempt", "_journal", "_prompts")
+
+    def __init__(self, attempt: Attempt, journal: JournalWriter, prompts: Onlooker) -> None:
+        self._attempt, self._journal, self._prompts = attempt, journal, prompts
+
+    def __enter__(self) -> None:
+        self._attempt.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._attempt.leave(self._journal, self._prompts, has_failed=kind is not None)

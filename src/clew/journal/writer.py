@@ -343,8 +343,10 @@ class JournalWriter:
     def _kick(self) -> None:
         """Hand everything written so far to the committer as one group."""
         self._is_kicked = False
+        if self._is_closed:
+            return  # its files are closed, and their descriptors may be others' by now
         self._flush()
-        if self._commit_started_s or self._segment is None or self._is_closed:
+        if self._commit_started_s or self._segment is None:
             return
         retired, self._retired = self._retired, []
         waiters, self._waiters = self._waiters, []

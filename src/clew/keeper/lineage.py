@@ -248,9 +248,12 @@ class LineageDesk:
         later = self._unwritten
         self._writing = Unwritten({}, {}, self._log)
         self._unwritten = taken
-        taken.rewrites.update(later.rewrites)
-        for scope in later.rewrites:
-            taken.changes.pop(scope, None)  # the whole scope is written anew, with what is in them
+        for scope, rewrite in later.rewrites.items():
+            if rewrite.is_whole:
+                taken.rewrites[scope] = rewrite
+                taken.changes.pop(scope, None)  # they are in it
+            else:
+                taken.rewrites.setdefault(scope, rewrite)
         for scope, changes in later.changes.items():
             taken.changes.setdefault(scope, []).extend(changes)
 
@@ -297,16 +300,18 @@ class LineageDesk:
             waiting = self._unwritten.changes.setdefault(scope, [])
             waiting.extend(changes)
             held.logged += len(changes)
-            if held.logged > REWRITE_CHANGES and not self._log.instance:
+            if held.logged > REWRITE_CHANGES:
                 self._rewrite(scope, held)
             elif len(waiting) > REWRITE_CHANGES:
                 waiting[:] = without_clearing(held.index.snapshot())
         self._scopes.count(scope, held)
 
     def _rewrite(self, scope: str, held: Held) -> None:
-        """Nobody else writes this log: one snapshot replaces it, and what waits to be written."""
+        """One snapshot replaces the log, and what waits to be written."""
         self._unwritten.changes.pop(scope, None)
-        self._unwritten.rewrites[scope] = Rewrite(None, held.index.snapshot())
+        is_shared = bool(self._log.instance)
+        last = held.last if is_shared else None  # who writes alone knows all of it
+        self._unwritten.rewrites[scope] = Rewrite(last, held.index.snapshot(), is_all=is_shared)
         held.logged = 0
 
 

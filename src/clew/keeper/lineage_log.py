@@ -1,8 +1,9 @@
 """How lineage's changes reach the store: a log a scope, and now and then the whole scope anew.
 
 A log grows with every turn while what it describes is bounded, so a long one is replaced by one
-snapshot: where it is found long when its scope is loaded, and where a keeper that alone writes has
-appended `REWRITE_CHANGES` to it. Writing and replacing are one transaction.
+snapshot: where it is found long when its scope is loaded, and where a keeper has appended
+`REWRITE_CHANGES` to it. Writing and replacing are one transaction. On a store that several keepers
+share a snapshot replaces only what the keeper that made it has read.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _LAST: Final = sa.select(sa.func.max(lineage_log.c.id)).where(
     lineage_log.c.scope == sa.bindparam("scope")
 )
 
+_LAST_OF_OTHERS: Final = _LAST.where(lineage_log.c.instance != sa.bindparam("own"))
+
 
 class Row(msgspec.Struct, frozen=True):
     """A row of a log."""
@@ -48,6 +51,14 @@ class Rewrite(msgspec.Struct, frozen=True):
 
     last: int | None
     changes: list[Change]
+    is_all: bool = False
+    """What waited to be written is in it alone: where others have written since ``last``, it is
+    written beside theirs and replaces nothing."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has what waited to be written, not only what was read."""
+        return self.last is None or self.is_all
 
 
 class Unwritten(msgspec.Struct, frozen=True):
@@ -59,10 +70,18 @@ class Unwritten(msgspec.Struct, frozen=True):
 
     def write(self, connection: sa.Connection) -> None:
         """In one transaction, on the writing thread."""
+        own = self.log.instance
         rewritten = [
-            scope for scope, rewrite in self.rewrites.items() if _is_due(connection, scope, rewrite)
+            scope
+            for scope, rewrite in self.rewrites.items()
+            if _is_due(connection, scope, rewrite, own)
         ]
         rows = [(scope, self.rewrites[scope].changes) for scope in rewritten]
+        rows += [
+            (scope, without_clearing(rewrite.changes))
+            for scope, rewrite in self.rewrites.items()
+            if rewrite.is_all and scope not in rewritten
+        ]
         rows += self.changes.items()
         for scope in rewritten:
             connection.execute(sa.delete(lineage_log).where(lineage_log.c.scope == scope))
@@ -78,6 +97,8 @@ class Unwritten(msgspec.Struct, frozen=True):
         rewrite = self.rewrites.get(scope)
         if rewrite is not None and rewrite.last is None:
             yield from rewrite.changes
+        elif rewrite is not None and rewrite.is_all:
+            yield from without_clearing(rewrite.changes)
         yield from self.changes.get(scope, ())
 
 
@@ -96,8 +117,11 @@ def without_clearing(changes: list[Change]) -> list[Change]:
     ]
 
 
-def _is_due(connection: sa.Connection, scope: str, rewrite: Rewrite) -> bool:
+def _is_due(connection: sa.Connection, scope: str, rewrite: Rewrite, own: str) -> bool:
     """Whether the log is still what the snapshot was made of; another keeper may have written."""
     if rewrite.last is None:
         return True
+    if rewrite.is_all:  # what this keeper has appended since is in the snapshot
+        last = connection.scalar(_LAST_OF_OTHERS, {"scope": scope, "own": own})
+        return bool((last or 0) <= rewrite.last)
     return bool(connection.scalar(_LAST, {"scope": scope}) == rewrite.last)

@@ -192,7 +192,8 @@ class EtcdClaims:
             self._be_back()
             pause_s = self._lease_s / RENEWALS_A_LEASE * random.uniform(0.8, 1.0)  # noqa: S311  spreads load
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_renewal_wanted.wait(), pause_s)
+                async with asyncio.timeout(pause_s):  # not wait_for: see `keeper.running`
+                    await self._is_renewal_wanted.wait()
             self._is_renewal_wanted.clear()
 
     async def _keep_watching(self) -> None:
