@@ -109,7 +109,7 @@ def _max_to_mean(counts: Sequence[int], workers: int) -> float:
 
 
 def row_of(cell: Cell, policy: str, seen: Sequence[Seen], served: list[int], oracle: float) -> Row:
-    """The figures of one run; ``served`` is each worker's calls, ``oracle`` the best share (or 0)."""
+    """The figures of one run; ``served``: each worker's calls; ``oracle``: the best share, or 0."""
     good = [one for one in seen if one.is_good]
     share = sum(one.cached_tokens for one in good) / max(1, sum(one.input_tokens for one in good))
     bound: dict[str, set[str]] = {}

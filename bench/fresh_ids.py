@@ -100,8 +100,10 @@ def upstream() -> Iterator[str]:
     argv = [sys.executable, "-m", "bench.upstream"]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline().split()[-1])}"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline().split()[-1])}"
+        finally:
+            process.terminate()
 
 
 def make_key(running: GatewayPorts, principal: str) -> str:

@@ -20,13 +20,26 @@ PREFILL = ("http://p1:8000", "http://p2:8000")
 DECODE = ("http://d1:8000",)
 FLEET = Upstream(name="fleet", kind="engine", prefill=PREFILL, decode=DECODE)
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+finite = st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers() | finite | st.text()
 values = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
 )
 names = st.sampled_from(
-    ["model", "messages", "stream", "max_tokens", "max_completion_tokens", "stream_options"]
-    + ["min_tokens", "kv_transfer_params", "bootstrap_host", "bootstrap_room", "n", "ä"]
+    (
+        "model",
+        "messages",
+        "n",
+        "ä",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "min_tokens",
+        "kv_transfer_params",
+        "bootstrap_host",
+        "bootstrap_room",
+    )
 )
 bodies = st.dictionaries(names, values)
 

@@ -195,6 +195,23 @@ def test_a_fork_is_linked_though_a_title_came_before_the_first_turn(gateway: Gat
     assert session["forked_from"] == first.headers["x-clew-session"]
 
 
+def test_a_fork_is_linked_though_the_first_attempt_failed(
+    gateway: Gateway, simulator: Simulated
+) -> None:
+    """The origin shows the turn that was answered, not the one that came to nothing."""
+    simulator.script({"status": 500})
+    history = [user("Draft the release notes of the summer edition.")]
+    failed, _ = chat(gateway, history, **{"x-dynamo-session-id": "summer"})
+    assert failed.status_code == 500
+    for question in ("Longer.", "Shorter.", "As a poem."):
+        first, told = chat(gateway, history, **{"x-dynamo-session-id": "summer"})
+        history += [assistant(told), user(question)]
+    chat(gateway, history, **{"x-dynamo-session-id": "summer-fork"})
+
+    session = gateway.admin("/api/v1/sessions/summer-fork")
+    assert session["forked_from"] == first.headers["x-clew-session"]
+
+
 def test_lineage_survives_a_restart_of_the_gateway(simulator: Simulated, tmp_path: Path) -> None:
     """What was shown before the restart still proves the thread after it."""
     configuration = CONFIGURATION.format(resume="proof", url=simulator.url)

@@ -95,6 +95,14 @@ def test_a_first_turn_is_no_title(client: str, *, has_tools: bool) -> None:
     assert not opened_by(client, has_tools=has_tools).wants(KNOWN, Claim(kind=Kind.TURN))
 
 
+def test_the_turn_after_a_failed_first_one_is_shown() -> None:
+    """Nothing was answered to the first: no history will begin with it."""
+    noted = opened_by("plain-client/1.0", has_tools=True)
+    noted.show_next(KEY)
+
+    assert noted.wants(KNOWN, Claim(kind=Kind.TURN))
+
+
 def test_a_turn_too_large_to_be_shown_is_not_asked_again() -> None:
     """One try: bodies of this session are not read from then on."""
     noted = Unshown()

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from tests.journal.events import LOCAL, START_NS, alias, dispatched, key_of, settled
 from tests.keeper.projecting import House, derive, url_in
 
 from clew.core.claim import Claim, Principal
 from clew.core.resolve import Outcome, resolve
+from clew.keeper import knowledge
 from clew.keeper.knowledge import PrincipalKnowledge, Recent, load_known
 from clew.store.reads_engine import open_for_reading
 from clew.store.schema import aliases, bindings
@@ -99,6 +101,20 @@ def test_one_session_reads_as_among_many(tmp_path: Path) -> None:
 def asked_again(it: Asked) -> Iterator[Asked]:
     """The same store, nothing looked up yet."""
     yield Asked(it.connection)
+
+
+def test_a_look_up_reads_no_table_through(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each step of it goes by an index, so that a million sessions cost what a few do."""
+    house = House(tmp_path_factory.mktemp("house"))
+    with house.engine.connect() as link:
+        for query in (knowledge._BY_ALIAS, knowledge._BY_KEY):
+            text = str(query.compile(house.engine))
+            values = ("",) * text.count("?")
+            steps = link.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()
+            reading = [step[3] for step in steps if "TEMP B-TREE" not in step[3]]
+
+            assert len(reading) >= 4
+            assert all(step.startswith("SEARCH") for step in reading), reading
 
 
 def test_an_id_nobody_has_is_one_look_up(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ every step it judges what was answered:
 * the tree has no circle, and counters are the sums of what is held.
 
 Some things are so by definition. Of several copies of one history the first to go on is the
-session and the others are forks; a copy's side call, before its first turn, belongs to what it
-copied; two copies that send an equal body within a minute are one that repeats itself.
+session and the others are forks, and a turn while the keeper is away goes nowhere; a copy's side
+call, before its first turn, belongs to what it copied; two copies that send an equal body within a
+minute are one that repeats itself.
 """
 
 from __future__ import annotations
@@ -340,6 +341,8 @@ class World:
         talk.last_response = response_id if talk.client.name == "chain" else ""
         talk.copied, talk.is_forked = set(), False
         talk.is_odd = exchange.is_away
+        if exchange.is_away:
+            return  # nobody saw who of several copies was first
         for other in self.talks:
             if talk.number in other.may_take and other is not talk:
                 other.may_take.discard(talk.number)

@@ -66,7 +66,9 @@ async def show_reply(parts: Parts, attempt: Attempt, meter: Meter) -> None:
 
 def release_node(parts: Parts, attempt: Attempt) -> None:
     """The attempt failed: the turn it continued may be continued by another request."""
-    if attempt.api is not None and attempt.session.is_weighed and attempt.session.known is not None:
+    known = attempt.session.known
+    if attempt.api is not None and attempt.session.is_weighed and known is not None:
+        parts.sessions.note_failed(known, attempt.claim)
         parts.background.start(
             parts.sessions.tell(
                 attempt.intent.principal,

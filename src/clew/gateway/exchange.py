@@ -165,7 +165,6 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     """Relay ⇄ upstream → meter → journal: from the intent to the released closing span."""
     request = attempt.request
     try:
-        parts.prompts.watch(attempt, body)
         upstream, response = await _send(parts, attempt, body)
     except (ClientGone, UpstreamFault, WireError) as fault:
         await _settle_without_response(parts, attempt, fault)
@@ -206,6 +205,7 @@ async def _send(parts: Parts, attempt: Attempt, body: bytes | None) -> Answered:
     """Write the request, as its upstream wants it, and wait for the response's head."""
     if attempt.routed.asks_usage:
         body = await ask_for_usage(parts, attempt, body)
+    parts.prompts.watch(attempt, body)
     if attempt.has_two_phases:
         return await send_in_phases(parts, attempt, body)
     return await send_to_worker(parts, attempt, body)

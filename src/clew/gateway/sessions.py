@@ -23,8 +23,8 @@ from clew.gateway.unshown import Unshown
 from clew.keeper.link import KeeperAway, KeeperLink
 from clew.keeper.protocol import Known, Lost, Told
 
-GENERATION_ALIASES: Final = 12_000
-"""Aliases a cache generation holds; two generations bound the cache at about 12 MiB."""
+GENERATION_ALIASES: Final = 10_000
+"""Aliases a cache generation holds; two generations bound the cache at about 10 MiB."""
 
 MAIN_KINDS: Final = (Kind.TURN, Kind.SUBAGENT)
 KEY_BYTES: Final = 16
@@ -120,6 +120,11 @@ class Sessions:
         self._closed[key] = None
         if len(self._closed) > MAX_CLOSED:
             del self._closed[next(iter(self._closed))]
+
+    def note_failed(self, known: Known, claim: Claim) -> None:
+        """A turn whose content was shown failed; a durable thread shows its next one instead."""
+        if claim.names_durable_thread and claim.kind in MAIN_KINDS:
+            self._unshown.show_next(known.key)
 
     def is_closed(self, known: Known) -> bool:
         """Whether a session was closed, as far as anybody has told this gateway."""

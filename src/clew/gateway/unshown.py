@@ -1,10 +1,11 @@
 """Which sessions show the keeper their next turn, although their id names a durable thread.
 
 Such a session shows its first exchange only (`gateway.content`): by that a call under a foreign id
-is found to be about it. Two things spoil it, and then the next turn is shown as the first was:
+is found to be about it. Three things spoil it, and then the next turn is shown as the first was:
 
 * the first call was no turn: docker-agent asks for a title beside the first question; OpenCode
   does so too, and does not say it, but offers no tools;
+* the first turn failed, so that nothing was answered to it;
 * a compaction was attached to it: its history begins anew, with the summary.
 """
 
@@ -50,6 +51,10 @@ class Unshown:
             return
         is_rewritten = claim.kind is Kind.COMPACTION and answer.is_side and bool(known.families)
         if is_first or is_rewritten:
-            self.keys[known.key] = None
-            if len(self.keys) > MAX_SESSIONS:
-                del self.keys[next(iter(self.keys))]
+            self.show_next(known.key)
+
+    def show_next(self, key: SessionKey) -> None:
+        """What was shown of this session came to nothing: its next turn is to be shown."""
+        self.keys[key] = None
+        if len(self.keys) > MAX_SESSIONS:
+            del self.keys[next(iter(self.keys))]

@@ -86,18 +86,25 @@ _PART_OF_IT: Final = (
     bindings.c.worker,
     bindings.c.epoch,
 )
-_WITH_PARTS: Final = _WITH_PARENT.outerjoin(aliases, aliases.c.session == sessions.c.id).outerjoin(
-    bindings, bindings.c.session == sessions.c.id
-)
 _BY_KEY: Final = (
     sa.select(*_PART_OF_IT)
-    .select_from(_WITH_PARTS)
+    .select_from(
+        _WITH_PARENT.outerjoin(aliases, aliases.c.session == sessions.c.id).outerjoin(
+            bindings, bindings.c.session == sessions.c.id
+        )
+    )
     .where(sessions.c.id == sa.bindparam("key"))
     .order_by(aliases.c.first_seen_ns)
 )
 _BY_ALIAS: Final = (
     sa.select(_NAMED.c.session, *_PART_OF_IT)
-    .select_from(_NAMED.outerjoin(_WITH_PARTS, sessions.c.id == _NAMED.c.session))
+    .select_from(
+        # One flat chain: SQLite reads the whole of a join that stands in brackets.
+        _NAMED.outerjoin(sessions, sessions.c.id == _NAMED.c.session)
+        .outerjoin(_PARENT, _PARENT.c.id == sessions.c.parent_id)
+        .outerjoin(aliases, aliases.c.session == sessions.c.id)
+        .outerjoin(bindings, bindings.c.session == sessions.c.id)
+    )
     .where(
         _NAMED.c.principal == sa.bindparam("principal"),
         _NAMED.c.family == sa.bindparam("family"),

@@ -76,7 +76,7 @@ from clew.store.bindings import note_lost
 from clew.store.changes import ChangeLog
 from clew.store.keys import find_keys
 
-SNAPSHOT_SESSIONS: Final = 12_000
+SNAPSHOT_SESSIONS: Final = 10_000
 """The newest come first, and a gateway's cache (`gateway.sessions`) lets the first go first: more
 than one of its two generations holds would push them out, where sessions have an id or two."""
 SNAPSHOT_PART: Final = 500

@@ -171,7 +171,11 @@ def test_generated_clients_get_no_session_but_their_own(
 
 @pytest.mark.parametrize(
     ("seed", "name"),
-    [(5441, "a reminder of one session in another's history"), (4259, "five phrases and no reply")],
+    [
+        (5441, "a reminder of one session in another's history"),
+        (4259, "five phrases and no reply"),
+        (4001409, "a reminder in a history that was gone on from without it"),
+    ],
     ids=str,
 )
 def test_what_was_once_merged_stays_apart(seed: int, name: str) -> None:

@@ -161,6 +161,17 @@ def test_the_very_history_proves_a_turn_without_words_of_its_own(speaking: Speak
     assert speaking.relation(asking(f"{twice}|go on|<Done.", "u4")) is Relation.FORKS
 
 
+def test_a_history_that_a_session_began_with_is_not_told_by_a_reminder() -> None:
+    """Somebody went on from these shared words: a reminder alone names nobody for the next one."""
+    speaking = Speaking()
+    speaking.turn(C, asking("", "c1|u1"), reply("OK"))
+    speaking.turn(A, asking("", "u1|reminder"), reply("OK"))
+    assert speaking.weigh(asking("u1|reminder|<OK", "u2")).session == A
+    speaking.turn(B, asking("u1|<OK", "v2"), reply("b2"))
+
+    assert speaking.weigh(asking("u1|reminder|<OK", "u2")).session is None
+
+
 def test_a_question_that_has_lost_its_reminder_is_the_question(speaking: Speaking) -> None:
     """A client takes a reminder out of the last message; all else is as it was."""
     speaking.turn(B, asking("", "v1"), reply("Done."))

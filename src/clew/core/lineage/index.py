@@ -391,6 +391,8 @@ class ScopeIndex:
         if node is None or node.number % self._stride != self._slot:
             self._last_node = next_number(self._last_node, self._slot, self._stride)
             node = Node(self._last_node)
+            if not thread.nodes and conversation.history:
+                self._owners.note(_opening_digest(conversation.history))
             thread.nodes.append(node)
             self._let_go(thread.nodes[: -self._limits.nodes])
             del thread.nodes[: -self._limits.nodes]
@@ -472,7 +474,14 @@ class ScopeIndex:
             self._log.append(Dropped(oldest))
 
     def _has_rival(self, thread: Thread, node: Node, history: Sequence[Block]) -> bool:
-        """Whether another session, kept or let go, may end as this node does."""
+        """Whether another session, kept or let go, may end as this node does, or went on from it.
+
+        The second: without the blocks that only this session has shown, a reminder perhaps, the
+        history is one that a session began with.
+        """
+        rest = [block for block in history if not self._owners.is_sole(block.digest, thread.key)]
+        if _opening_digest(rest) in self._owners:
+            return True
         blocks = {block.digest for block in history}
         reply = node.reply_span
         if _end_digest(None) in self._owners or _end_digest(reply) in self._owners:
@@ -506,6 +515,12 @@ def _end_digest(reply: Span | None) -> Digest:
     """Stands in the filter for a node let go that ended so; None: its reply was not known."""
     content = reply.total if reply is not None else b""
     return Digest(hashlib.blake2b(content, digest_size=DIGEST_BYTES, person=b"clew end").digest())
+
+
+def _opening_digest(history: Sequence[Block]) -> Digest:
+    """Stands in the filter for a history that a session began with."""
+    total = span(history).total
+    return Digest(hashlib.blake2b(total, digest_size=DIGEST_BYTES, person=b"clew opening").digest())
 
 
 def _touched(thread: Thread, nodes: Sequence[Node]) -> Touched:

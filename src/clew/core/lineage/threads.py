@@ -7,7 +7,8 @@ continues the newest node that its history shows and that has no main child yet.
 * the answer must be proved: an assistant block that was relayed to this session alone (one that
   stood only in its histories may be a client's constant) or, where its replies are nobody's own
   ("OK"), a history without anything unseen that ends exactly as the continued node does and as
-  no other session may: a reminder that only one has shown yet can turn up in another's history;
+  no other session may: a reminder that only one has shown yet can turn up in another's history,
+  or be missing from one that went on elsewhere;
 * the continued turn must be whole: of its reply a block that is its own, of its tail one too; of
   a turn whose reply is unknown the whole tail, behind the very history it had. A reminder that also
   stands there is not enough. A side call shows such a turn too, one of the newest. A history that

@@ -1,0 +1,48 @@
+"""What a meter holds of a response, and for how long."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from clew.core.apis.chat import CHAT
+from clew.gateway.meter import Meter
+from clew.wire.heads import Framing, FramingKind, ResponseHead
+
+
+def response() -> ResponseHead:
+    """The head of a unary answer."""
+    return ResponseHead(
+        200,
+        b"OK",
+        1,
+        (b"content-type",),
+        [(b"content-type", b"application/json")],
+        Framing(FramingKind.LENGTH, 2),
+        keep_alive=True,
+    )
+
+
+def test_what_was_read_goes_with_its_meter() -> None:
+    """Nothing waits for the collector: many answers at once would be held until it comes by."""
+    gc.disable()
+    try:
+        meter = Meter(CHAT, response(), keeps=True)
+        assert meter.feed is not None
+        meter.feed(b"{}")
+        meter.finish()
+        kept = weakref.ref(meter._kept)
+        assert meter.payload == b"{}"
+        del meter
+
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_response_of_no_api_is_not_read() -> None:
+    """There is nothing to feed."""
+    meter = Meter(None, response())
+
+    assert meter.feed is None
+    assert not meter.is_read
