@@ -228,7 +228,8 @@ def test_ready_when_every_part_is(house: House) -> None:
     response = house.client().get("/ready")
 
     assert response.status_code == 200
-    assert set(response.json()["parts"]) == {"keeper", "store", "gateways", "journal", "claims"}
+    parts = {"keeper", "store", "gateways", "journal", "claims", "workers"}
+    assert set(response.json()["parts"]) == parts
     assert "one process" in response.json()["parts"]["claims"]["reason"]
 
 
