@@ -49,9 +49,8 @@ async def _place(
     places = parts.places
     phases = places.phases(route)
     binder = places.binder(route, phases[0])
-    is_bound = binder is not None and known is not None
     prefix: Prefix = ()
-    if binder.placer.needs_prefix if is_bound and binder else True:
+    if binder is None or known is None or binder.placer.needs_prefix:
         if body is None:
             body = await request.read_body(parts.identity_body_bytes)
         prefix = read_prefix(body if body is not None else request.body_prefix)
