@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from conformance.recipes import QUIET, Recipe
+from conformance.recipes import QUIET, RECIPES, Recipe
 
 INSTALL_TIMEOUT_S: Final = 600
 OUTPUT_TAIL_CHARS: Final = 2_000
@@ -28,6 +28,26 @@ class Ran:
 
     code: int | None
     output: str
+
+
+class Installed(NamedTuple):
+    """One agent to run, or why it cannot be."""
+
+    recipe: Recipe
+    command: Path
+    version: str
+    fault: str = ""
+
+
+def each_installed(names: Collection[str], cache: Path, *, offline: bool) -> Iterator[Installed]:
+    """The agents of these names, in the recipes' order, each installed when its turn comes."""
+    for recipe in RECIPES:
+        if recipe.name not in names:
+            continue
+        try:
+            yield Installed(recipe, *install(recipe, cache, offline=offline))
+        except (RuntimeError, OSError, ValueError) as fault:
+            yield Installed(recipe, Path(), "", str(fault))
 
 
 def install(recipe: Recipe, cache: Path, *, offline: bool) -> tuple[Path, str]:

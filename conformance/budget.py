@@ -22,8 +22,8 @@ from typing import Final
 
 import httpx
 import platformdirs
-from conformance.agents import Ran, install, prepare_home, run_agent
-from conformance.recipes import RECIPES, Recipe
+from conformance.agents import Ran, each_installed, prepare_home, run_agent
+from conformance.recipes import Recipe
 from conformance.recorder import Recorded, recorder
 
 from clew.lab.children import gateway, simulator
@@ -117,12 +117,10 @@ def main() -> int:
     """Run what was asked for; the process's exit code."""
     arguments = _arguments()
     failed = False
-    for recipe in RECIPES:
-        if recipe.name not in AGENTS or recipe.name not in arguments.agents:
-            continue
-        try:
-            command, version = install(recipe, arguments.cache, offline=arguments.offline)
-        except (RuntimeError, OSError, ValueError) as fault:
+    wanted = set(AGENTS).intersection(arguments.agents)
+    found = each_installed(wanted, arguments.cache, offline=arguments.offline)
+    for recipe, command, version, fault in found:
+        if fault:
             print(f"{recipe.name}: {fault}")
             failed = True
             continue

@@ -30,8 +30,8 @@ from typing import Any, Final
 
 import httpx
 import platformdirs
-from conformance.agents import install, last_session, prepare_home
-from conformance.recipes import QUIET, RECIPES, Recipe
+from conformance.agents import each_installed, last_session, prepare_home
+from conformance.recipes import QUIET, Recipe
 
 from clew.lab.children import simulator
 from clew.supervisor.ready import Ready, read_ready
@@ -110,12 +110,10 @@ def main() -> int:
     """Run what was asked for; the process's exit code."""
     arguments = _arguments()
     failed = False
-    for recipe in RECIPES:
-        if recipe.name not in NAMES or recipe.name not in arguments.agents:
-            continue
-        try:
-            command, version = install(recipe, arguments.cache, offline=arguments.offline)
-        except (RuntimeError, OSError, ValueError) as fault:
+    wanted = set(NAMES).intersection(arguments.agents)
+    found = each_installed(wanted, arguments.cache, offline=arguments.offline)
+    for recipe, command, version, fault in found:
+        if fault:
             print(f"clew run {NAMES[recipe.name]}: {fault}")
             failed = True
             continue
