@@ -141,7 +141,8 @@ class Installation:
 
         In this order: a child that sees its supervisor gone settles what it runs.
         """
-        for pid in self.note_children().values():
+        self.note_children()
+        for pid in self.left():
             _signal(pid, signal.SIGKILL)
         self.supervisor.kill()
         self.supervisor.wait()
