@@ -42,6 +42,8 @@ class CuttableClaims(MemoryClaims):
 
     is_cut = False
     confirmed_s: float | None = None
+    heard_s: float | None = None
+    settle_s = 0.0
     asked = 0
 
     def subscribe(self, told: Told) -> None:
@@ -63,6 +65,10 @@ class CuttableClaims(MemoryClaims):
     def confirmed_until(self) -> float:
         """As set, else for ever."""
         return super().confirmed_until() if self.confirmed_s is None else self.confirmed_s
+
+    def heard_until(self) -> float:
+        """As set, else as confirmed."""
+        return super().heard_until() if self.heard_s is None else self.heard_s
 
     async def claim(self, key: ClaimKey, worker: str, *, above: int = 0) -> Binding:
         """Unless cut."""

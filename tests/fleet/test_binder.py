@@ -22,7 +22,7 @@ class Room:
 
     def __init__(self, mode: Mode = Mode.IMMUTABLE, count: int = 1, **more: object) -> None:
         self.clock, self.house, self.board = Clock(), House(), Board()
-        self.claims = [CuttableClaims(self.board, f"g{number}") for number in range(count)]
+        self.claims = [CuttableClaims(self.board, f"g{n}", now_s=self.clock) for n in range(count)]
         self.binders = [
             make_binder(claims, self.house, self.clock, mode, **dict(more))
             for claims in self.claims
@@ -359,6 +359,69 @@ def test_a_binding_that_can_move_fences_itself(on_outage: str) -> None:
 
     assert room.binder.known(LOCAL, "s") is None
     assert code_of(room.binder.bind(wish("s"))) == "claims_unavailable"
+
+
+def test_a_binding_that_can_move_is_asked_for_when_nothing_was_heard() -> None:
+    """Who has not looked for a while asks; while the lease holds an outage changes nothing."""
+    room = Room(Mode.REBIND, count=2)
+    one, other = room.binders
+    first = run(one.bind(wish("s")))
+    run(other.bind(wish("s")))
+    room.claims[1].heard_s = room.clock.now_s - 1
+    room.claims[1].is_cut = True
+    assert other.known(LOCAL, "s") is None
+    assert run(other.bind(wish("s"))).reason == "claims_unavailable"
+    assert run(other.bind(wish("s"))).reason == "claims_unavailable"
+    room.claims[1].is_cut = False
+    room.house.standings[first.worker] = Standing.LOST
+    room.claims[1]._board.told.clear()  # what follows is told to nobody
+    moved = run(one.bind(wish("s")))
+    room.house.standings[first.worker] = Standing.SERVING
+
+    assert other.known(LOCAL, "s") is None
+    assert run(other.bind(wish("s"))).epoch == moved.epoch
+
+
+def test_an_outage_does_not_serve_a_binding_that_is_known_to_have_moved() -> None:
+    """Told of a change, and unable to ask what it was: refused."""
+    room = Room(Mode.REBIND, count=2)
+    first = run(room.binders[0].bind(wish("s")))
+    run(room.binders[1].bind(wish("s")))
+    room.house.standings[first.worker] = Standing.LOST
+    run(room.binders[0].bind(wish("s")))
+    room.house.standings[first.worker] = Standing.SERVING
+    room.claims[1].is_cut = True
+
+    assert code_of(room.binders[1].bind(wish("s"))) == "claims_unavailable"
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_moved_binding_is_used_when_the_others_have_heard(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who moved it and who finds it moved wait until nobody serves by the one before."""
+    room = Room(mode, count=2)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("clew.fleet.binder.asyncio.sleep", sleep)
+    for claims in room.claims:
+        claims.settle_s = 0.5
+    first = run(room.binders[0].bind(wish("s")))
+    assert waited == []
+    if mode is Mode.IMMUTABLE:
+        return
+    room.house.standings[first.worker] = Standing.LOST
+    run(room.binders[0].bind(wish("s")))
+    room.clock.now_s += 0.25
+    run(room.binders[1].bind(wish("s")))
+    room.clock.now_s += 0.5
+    room.binders[0]._forget(room.binders[0]._entries[LOCAL, "s"])
+    run(room.binders[0].bind(wish("s")))
+
+    assert waited == [0.5, 0.25]
 
 
 def test_waiters_share_a_failure() -> None:

@@ -12,12 +12,14 @@ join the one that asks, and when that one is cancelled the next goes on.
 - Bindings are bounded for each principal. Who is over is served unbound; what is bound already is
   honoured all the same.
 - Claims away: an immutable binding is served as it was, because nobody can have moved it; one that
-  can move is refused once this instance may have been taken for dead. Sessions not known here are
-  refused or served unbound, as configured.
+  can move is refused once this instance may have been taken for dead.
+  Sessions not known here are refused or served unbound, as configured.
+- A binding that has just moved is used when nobody serves by the one before any more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import time
@@ -111,6 +113,8 @@ class Binder:
         self._ended: OrderedDict[SessionName, str] = OrderedDict()
         self._unwritten: OrderedDict[ClaimKey, ClaimState] = OrderedDict()
         self._generation = 0
+        is_moving = terms.mode is not Mode.IMMUTABLE
+        self._sure_until = claims.heard_until if is_moving else claims.confirmed_until
         is_left = step(terms.mode, State.BOUND, Happening.WORKER_DRAINED) is not State.BOUND
         self._staying = (Standing.SERVING, *(() if is_left else (Standing.DRAINING,)))
         """Where a bound session stays without asking."""
@@ -206,7 +210,7 @@ class Binder:
         if entry.state is not State.BOUND or entry.generation != self._generation or held is None:
             return None
         now_s = self._boot_s()
-        if self._claims.confirmed_until() < now_s:
+        if self._sure_until() < now_s:
             return None
         if self._workers.standing(held.worker) not in self._staying:
             return None
@@ -383,6 +387,7 @@ class Binder:
 
     async def _adopt(self, entry: Entry, found: Binding, word: Word, reason: str) -> Held:
         """From now on this is the binding here, unless the session was closed meanwhile."""
+        await self._let_others_hear(found)
         if (code := self._ended.get(entry.name)) is not None:
             raise ClewError(code)
         entry.binding = found
@@ -399,6 +404,15 @@ class Binder:
                 await self._claims.touch(entry.key, found)
         return answer
 
+    async def _let_others_hear(self, found: Binding) -> None:
+        """A binding just moved: nobody may still serve by the one before when this one is used."""
+        settle_s = self._claims.settle_s
+        if not settle_s or found.epoch == 1 or self.terms.mode is Mode.IMMUTABLE:
+            return
+        age_s = self._now_s() - found.at_s
+        if age_s < settle_s:  # a clock behind another host's waits the whole time
+            await asyncio.sleep(min(settle_s, settle_s - age_s))
+
     # Without a binding.
 
     def _without_claims(self, entry: Entry, wish: Wish, error: ClaimsUnavailable) -> Held:
@@ -406,7 +420,7 @@ class Binder:
         if entry.binding is None:
             return self._unknown(wish, error)
         held = entry.held
-        if self.terms.mode is not Mode.IMMUTABLE or held is None:
+        if held is None or not (self.terms.mode is Mode.IMMUTABLE or self._may_serve(entry, held)):
             raise error
         happening = self._happening(entry.binding)
         if happening is not None and step(Mode.IMMUTABLE, State.BOUND, happening) is State.LOST:
@@ -414,8 +428,19 @@ class Binder:
             self._end(entry, happening)
             raise ClewError(ERRORS[happening])
         entry.state = State.BOUND
-        entry.generation = -1
+        if self.terms.mode is Mode.IMMUTABLE:
+            entry.generation = -1
         return Held(held.worker, held.epoch, Word.HELD, "claims_unavailable", held.use)
+
+    def _may_serve(self, entry: Entry, held: Held) -> bool:
+        """Whether a binding that can move is still this instance's to serve by."""
+        return (
+            self._claims.confirmed_until() >= self._boot_s()
+            and entry.generation == self._generation
+            and entry.binding is not None
+            and entry.heard <= entry.binding.as_of
+            and self._workers.standing(held.worker) in self._staying
+        )
 
     def _unknown(self, wish: Wish, error: ClaimsUnavailable) -> Held:
         if self.terms.on_outage == "refuse":
@@ -435,6 +460,7 @@ class Binder:
                 happening = self._happening(found)
                 state = step(self.terms.mode, State.BOUND, happening or Happening.REQUESTED)
                 if state is State.BOUND:
+                    await self._let_others_hear(found)
                     return Held(found.worker, found.epoch, Word.HELD, "adopted", Use())
                 if state is State.CLAIMING or happening is None:
                     break

@@ -209,6 +209,27 @@ def test_an_instance_fences_itself_before_others_give_it_up(tmp_path: Path) -> N
     play(tmp_path, scenario)
 
 
+def test_a_change_is_heard_or_asked_for(tmp_path: Path) -> None:
+    """Once a change has settled, who has not heard of it does not rely on what it read."""
+
+    async def scenario(world: FileWorld) -> None:
+        one, two = await world.instance("one"), await world.instance("two")
+        made = await one.claim(KEY, A)
+        await world.settle()
+        told: list[int] = []
+        two.subscribe(lambda _, number: told.append(number))
+        await one.move(KEY, made, B)
+        world.boot.now_s += one.settle_s + 0.01
+        assert two.heard_until() < world.boot.now_s
+        assert two.confirmed_until() > world.boot.now_s
+        await two.look()
+
+        assert two.heard_until() >= world.boot.now_s
+        assert told == [2]
+
+    play(tmp_path, scenario)
+
+
 def test_a_directory_that_went_away_is_said_at_once(tmp_path: Path) -> None:
     """Claims that cannot be read are unavailable, and available again without a restart."""
 

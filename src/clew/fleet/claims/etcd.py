@@ -91,6 +91,8 @@ class EtcdClaims:
 
     name = "etcd"
     is_local = False
+    settle_s = 0.0
+    """The watch tells within milliseconds; every revision is an epoch, so none looks moved."""
 
     def __init__(
         self,
@@ -153,6 +155,10 @@ class EtcdClaims:
 
     def confirmed_until(self) -> float:
         """The last renewal that the watch has delivered, and a lease from its sending."""
+        return self._confirmed_until
+
+    def heard_until(self) -> float:
+        """The watch tells at once, and in order: as long as it delivers renewals."""
         return self._confirmed_until
 
     async def renew(self) -> None:

@@ -35,6 +35,8 @@ from clew.wire.timers import boot_clock
 
 LOOK_S: Final = 0.25
 """Between two looks at what others changed: a close is known everywhere well within a second."""
+SETTLE_S: Final = 2 * LOOK_S
+"""Within it a change is heard of; who has not looked for so long asks before it serves."""
 THREADS: Final = 4
 MAX_TRIES: Final = 20
 """Of a change that lost against others: each time somebody else's came through."""
@@ -53,6 +55,7 @@ class FileClaims:
 
     name = "file"
     is_local = False
+    settle_s = SETTLE_S
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class FileClaims:
         )
         self._threads = ThreadPoolExecutor(THREADS, "claims")
         self._told: list[Told] = []
-        self._confirmed_until = 0.0
+        self._confirmed_until = self._heard_until = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._looks_now = asyncio.Lock()
         self._ready = asyncio.Event()
@@ -113,6 +116,10 @@ class FileClaims:
         """A lease from the last look round: an owner is dead to others after three."""
         return self._confirmed_until
 
+    def heard_until(self) -> float:
+        """From the last look on: it heard all that was noted before it began."""
+        return self._heard_until
+
     async def look(self) -> None:
         """Beat where it is time and hear what changed. Raises `ClaimsUnavailable`, ValueError."""
         async with self._looks_now:
@@ -125,12 +132,13 @@ class FileClaims:
         if self.trouble and self._ready.is_set():
             _log.info("claims: %s can be read again", self._root)
         self.trouble = ""
-        self._confirmed_until = since_s + self._lease_s
         self._ready.set()
         if looked.is_reset:
             self._tell(None, 0)
         for key, number in looked.changed:
             self._tell(key, number)
+        self._confirmed_until = since_s + self._lease_s
+        self._heard_until = since_s + SETTLE_S
 
     def _look(self) -> Looked:
         if not self._ready.is_set():

@@ -81,6 +81,7 @@ class MemoryClaims:
     """One instance's view of a board."""
 
     name = "memory"
+    settle_s = 0.0
 
     def __init__(
         self,
@@ -116,6 +117,10 @@ class MemoryClaims:
     def confirmed_until(self) -> float:
         """For ever, while this instance lives: nothing lies between."""
         return math.inf if self._owner in self._board.living else 0.0
+
+    def heard_until(self) -> float:
+        """Changes are told in the call that makes them."""
+        return self.confirmed_until()
 
     async def claim(self, key: ClaimKey, worker: str, *, above: int = 0) -> Binding:
         """Bind an unclaimed session, or the binding that is there."""

@@ -71,6 +71,9 @@ class Claims(Protocol):
     name: str
     is_local: bool
     """Nobody else sees these claims, and they end with the process."""
+    settle_s: float
+    """How long others may serve by what a binding was before it moved; who moves it, or finds it
+    just moved, waits so long."""
 
     @property
     def trouble(self) -> str:
@@ -101,6 +104,13 @@ class Claims(Protocol):
 
         Behind it nobody may rely on a binding that can move without asking again: the instance
         may have been taken for dead.
+        """
+        ...
+
+    def heard_until(self) -> float:
+        """Boot-clock seconds until which every change older than ``settle_s`` has been told here.
+
+        Behind it a binding that can move is asked for again.
         """
         ...
 
