@@ -4,7 +4,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+# The distribution's Python first: it is built with profile-guided optimisation, which a self-built
+# one often lacks, and is a sixth faster (`make bench`).
+PYTHON ?= $(shell /usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null && echo /usr/bin/python3.11 || \
+	for name in python3.11 python3.12 python3.13 python3.14 python3; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 UV ?= uv
 VENV := .venv

@@ -7,20 +7,14 @@ import weakref
 
 from clew.core.apis.chat import CHAT
 from clew.gateway.meter import Meter
-from clew.wire.heads import Framing, FramingKind, ResponseHead
+from clew.wire.heads import ResponseHead, parse_response_head
+from clew.wire.limits import PoolLimits
 
 
 def response() -> ResponseHead:
     """The head of a unary answer."""
-    return ResponseHead(
-        200,
-        b"OK",
-        1,
-        (b"content-type",),
-        [(b"content-type", b"application/json")],
-        Framing(FramingKind.LENGTH, 2),
-        keep_alive=True,
-    )
+    block = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+    return parse_response_head(block, b"POST", PoolLimits())
 
 
 def test_what_was_read_goes_with_its_meter() -> None:

@@ -156,7 +156,16 @@ class HeaderPolicy:
     ``vendor`` and ``kind`` as in the route; ``api_key``: Clew's own credential for it, or empty.
     """
 
-    __slots__ = ("_credential", "_family", "_identity", "_replaced", "kind", "maker", "verdicts")
+    __slots__ = (
+        "_credential",
+        "_family",
+        "_identity",
+        "_replaced",
+        "adds_nothing",
+        "kind",
+        "maker",
+        "verdicts",
+    )
 
     def __init__(
         self, vendor: str, kind: str, identity_out: str = "none", api_key: str = ""
@@ -171,6 +180,8 @@ class HeaderPolicy:
         replaced = {name.encode() for name in _REPLACED.get(identity_out, ())}
         self._replaced = frozenset(replaced | ({header} if header else set()))
         self._credential = _credential_line(vendor, api_key) if api_key else b""
+        self.adds_nothing = not header and not api_key
+        """Whether `additions` is empty for a request without an epoch."""
         self.verdicts: dict[bytes, Verdict] = {}
 
     def decide(self, name: bytes) -> Verdict:

@@ -24,10 +24,10 @@ from clew.gateway.sessions import Resolved
 def admit(parts: Parts, session: Resolved, route: Route) -> Resolved:
     """The session, flagged where it was closed. Raises ClewError ``session_closed``."""
     known = session.known
-    if known is None:
+    if known is None or not parts.sessions.is_closed(known):
         return session
     entry = enter(
-        is_closed=parts.sessions.is_closed(known),
+        is_closed=True,
         after_close=parts.config.sessions.after_close,
         has_affinity=route.upstream.affinity.ttl > 0,
     )

@@ -51,6 +51,10 @@ def model_hint(body: bytes) -> str:
 class Beside(Protocol):
     """What runs beside the exchange with the worker whose answer is the client's."""
 
+    async def hear_out(self) -> None:
+        """Wait for what it says of the prompt, for a moment only."""
+        ...
+
     def leave(self, *, is_whole: bool) -> None:
         """The exchange is over; ``is_whole``: what still runs may come to its end."""
         ...
@@ -73,9 +77,11 @@ def _count_out(place: Place) -> None:
 
 
 class Attempt:
-    """What is known of one dispatch while it runs."""
+    """What is known of one dispatch while it runs: in a ``with`` block, which settles it."""
 
     __slots__ = (
+        "_journal",
+        "_prompts",
         "api",
         "beside",
         "claim",
@@ -99,6 +105,8 @@ class Attempt:
 
     def __init__(
         self,
+        journal: JournalWriter,
+        prompts: Onlooker = NO_PROMPTS,
         *,
         request: ServerRequest,
         request_id: str,
@@ -111,6 +119,7 @@ class Attempt:
         model: str,
         grant: Grant = NO_GRANT,
     ) -> None:
+        self._journal, self._prompts = journal, prompts
         self.request = request
         self.grant = grant
         self.claim = claim
@@ -135,7 +144,8 @@ class Attempt:
         self.head_us: int | None = None
         self.held: Held | None = None
         """Its body, while `Prompts` may want it."""
-        self.overhead_us = clock_us() - request.received_us
+        self.overhead_us = 0
+        """What Clew took until the request was on its way."""
         self.intent = intent_of(
             request,
             request_id,
@@ -149,23 +159,21 @@ class Attempt:
             grant=grant,
         )
 
-    def running(self, journal: JournalWriter, prompts: Onlooker = NO_PROMPTS) -> _Running:
-        """Count the request among those its worker runs; settle it whatever happens."""
-        return _Running(self, journal, prompts)
+    def __enter__(self) -> None:
+        """It runs from here on, and counts among what its worker runs."""
+        if self.place.fleet is not None:
+            self._count_in()
 
-    def begin(self) -> None:
-        """It runs from here on."""
-        self._count_in()
-
-    def leave(self, journal: JournalWriter, prompts: Onlooker, *, has_failed: bool) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """It runs no more; what nobody settled is settled as a fault of Clew's own."""
-        if has_failed and not self.is_settled:
-            journal.settle(self.outcome(Reading(), status=0, error="internal"))
-        self._count_out()
+        if kind is not None and not self.is_settled:
+            self._journal.settle(self.outcome(Reading(), status=0, error="internal"))
+        if self.place.fleet is not None:
+            self._count_out()
         if self.beside is not None:
             self.beside.leave(is_whole=self.is_whole)
         if self.held is not None:
-            prompts.drop(self.held)
+            self._prompts.drop(self.held)
 
     def _count_in(self) -> None:
         place = self.place
@@ -206,7 +214,7 @@ class Attempt:
 
     def answered(self) -> None:
         """The upstream's response began: its worker lives."""
-        place = self.part
+        place = self.part if self.phase else self.place
         if place.fleet is not None:
             place.fleet.note_answered(place.worker)
 
@@ -254,9 +262,10 @@ class Attempt:
         self.is_settled = True
         error = error or reading.error
         self.is_whole = is_complete and not error
-        place = self.part
-        if error in BROKEN_OFF and place.fleet is not None:
-            place.fleet.note_broken_off(place.worker)
+        if error in BROKEN_OFF:
+            place = self.part
+            if place.fleet is not None:
+                place.fleet.note_broken_off(place.worker)
         usage, is_estimated = reading.usage, reading.is_usage_estimated
         if usage is None and self._is_metered(status, error, reading):
             usage = self._estimate(reading)
@@ -309,18 +318,3 @@ class Attempt:
 
     def _estimate(self, reading: Reading) -> Usage:
         return estimated_usage(self.request.request_bytes, reading.output_chars)
-
-
-class _Running:
-    """The block in which an attempt runs."""
-
-    __slots__ = ("_attempt", "_journal", "_prompts")
-
-    def __init__(self, attempt: Attempt, journal: JournalWriter, prompts: Onlooker) -> None:
-        self._attempt, self._journal, self._prompts = attempt, journal, prompts
-
-    def __enter__(self) -> None:
-        self._attempt.begin()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._attempt.leave(self._journal, self._prompts, has_failed=kind is not None)

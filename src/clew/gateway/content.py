@@ -49,9 +49,15 @@ def leave_turn(parts: Parts, decision: Decision, *, claim: Claim, session: Resol
         parts.background.start(parts.sessions.tell(known.principal, claim, api.name, session, None))
 
 
-async def show_reply(parts: Parts, attempt: Attempt, meter: Meter) -> None:
-    """Have the relayed reply's blocks kept; a durable session does not wait for it."""
+async def show_reply(parts: Parts, attempt: Attempt, meter: Meter | None) -> None:
+    """Have the relayed reply's blocks kept; a durable session does not wait for it.
+
+    ``meter`` None: there was no reply.
+    """
     api = attempt.api
+    if meter is None:
+        release_node(parts, attempt)
+        return
     if api is None or not attempt.session.is_weighed or attempt.session.known is None:
         return
     reply = api.reply(meter.payload, is_stream=meter.is_stream, digester=parts.digester)

@@ -19,6 +19,7 @@ from clew.core.identity import below_run, identify
 from clew.core.routing import Route, choose_route, needs_model, without_name
 from clew.core.run_path import split_run
 from clew.core.translate import kept_fields
+from clew.gateway.places import Place
 from clew.wire.heads import RequestHead
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Routed(msgspec.Struct, frozen=True):
     """The client's field lines as the upstream gets them."""
     asks_usage: bool = False
     """Whether a stream is asked for its usage where the client did not (`gateway.asking`)."""
+    place: Place | None = None
+    """Where there is no choice: the upstream is one url."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -56,6 +59,8 @@ class Decision(msgspec.Struct, frozen=True):
     """None where the route wants the model, which only the body tells."""
     model: str = ""
     """The model, where the path names it (Gemini)."""
+    is_enough: bool = False
+    """Whether no body has to be read: the head names a durable thread, and the route."""
 
 
 def decide(parts: Parts, head: RequestHead) -> Decision:
@@ -73,7 +78,8 @@ def decide(parts: Parts, head: RequestHead) -> Decision:
     routed = None if is_open else route_to(parts, head, api, "")
     texts = head.method.decode("latin-1"), full_path.decode("latin-1")
     model = api.request_facts(path, b"").model if api is not None else ""
-    decision = Decision(parts, path, *texts, api, claim, routed, model)
+    is_enough = routed is not None and api is not None and claim.names_durable_thread
+    decision = Decision(parts, path, *texts, api, claim, routed, model, is_enough)
     head.shape.decision = decision
     return decision
 
@@ -86,7 +92,7 @@ def route_to(parts: Parts, head: RequestHead, api: Api | None, model: str) -> Ro
     kept = kept_fields(head.names, head.headers, policy, FRAMING_FIELDS)
     asking = parts.config.metering.ask_usage
     asks = api is CHAT and (asking == "always" or (asking == "engines" and route.kind == "engine"))
-    return Routed(route, billing, b"".join(kept), asks)
+    return Routed(route, billing, b"".join(kept), asks, parts.places.only(route))
 
 
 def _with_retry(claim: Claim, head: RequestHead) -> Claim:

@@ -24,7 +24,7 @@ async def finish_unseen(parts: Parts, attempt: Attempt, upstream: UpstreamConnec
     An upstream that fails meanwhile leaves the attempt to be settled without a response. A prefill
     worker's answer is nobody's: it is never drained.
     """
-    attempt.has_been_sent = upstream.request is not None and upstream.sent_us > 0
+    attempt.has_been_sent = upstream.request is not None and upstream.has_sent
     if not attempt.has_been_sent or attempt.phase or parts.config.metering.on_disconnect != "drain":
         return
     try:

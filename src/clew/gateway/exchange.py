@@ -9,6 +9,7 @@ the intent; after it, every path settles.
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 
 from clew.core.claim import Claim, Principal
 from clew.core.errors import ClewError
@@ -73,7 +74,11 @@ class Exchange:
         if head.upgrade and not is_tunnelled(parts, caller):
             raise ClewError("websocket_unsupported")
         decision = decide(parts, head)
-        claim, body, model = await _identify(parts, request, decision)
+        if decision.is_enough:
+            claim, body = decision.claim, None
+            model = decision.model or model_hint(request.body_prefix)
+        else:
+            claim, body, model = await _identify(parts, request, decision)
         session = _find(parts, request, caller.principal, claim, decision)
         if session is None:
             session, body = await resolve_by_content(
@@ -81,7 +86,7 @@ class Exchange:
             )
         routed = decision.routed or route_to(parts, head, decision.api, model)
         session = admit(parts, session, routed.route)
-        place = parts.places.choose(routed.route, request_id, session.known)
+        place = routed.place or parts.places.choose(routed.route, request_id, session.known)
         if place is None:
             place, body = await ask_for_place(
                 parts,
@@ -97,6 +102,8 @@ class Exchange:
             asked = Asked(request, request_id, caller, claim, session, decision, routed)
             grant, body, model = await ask_leave(parts, asked, body, model)
         attempt = Attempt(
+            parts.journal,
+            parts.prompts,
             request=request,
             request_id=request_id,
             caller=caller,
@@ -113,7 +120,7 @@ class Exchange:
         except ClewError:
             give_back(parts, grant)
             raise
-        with attempt.running(parts.journal, parts.prompts):
+        with attempt:
             if grant.id:
                 grant.check()
             await _relay(parts, attempt, body)
@@ -132,16 +139,15 @@ class Exchange:
 async def _identify(
     parts: Parts, request: ServerRequest, decision: Decision
 ) -> tuple[Claim, bytes | None, str]:
-    """The claim, the body where it had to be read, and the model as far as it is known.
+    """The claim, the body where it could be read, and the model as far as it is known.
 
-    A body is read only where the headers name no durable thread or the route wants the model.
+    A body is read only where the head is not enough: it names no durable thread, or the route
+    wants the model.
     """
     claim, api = decision.claim, decision.api
     if api is None:
         return claim, None, ""
     is_wanted = not claim.names_durable_thread
-    if not is_wanted and decision.routed is not None:
-        return claim, None, decision.model or model_hint(request.body_prefix)
     body = await request.read_body(parts.identity_body_bytes)
     if body is None:
         model = decision.model or model_hint(request.body_prefix)
@@ -184,10 +190,11 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     ending = await upstream.relay(request, response_head(response, added), meter.feed, meter.edit)
     if ending.kind is EndingKind.CLIENT_GONE and parts.config.metering.on_disconnect == "drain":
         await drain_upstream(upstream, ending, meter.feed, DRAIN_S)
-    if response.status < 400 and ending.response_bytes:
-        await show_reply(parts, attempt, meter)
-    else:
-        release_node(parts, attempt)
+    if attempt.session.is_weighed:
+        is_reply = response.status < 400 and ending.response_bytes > 0
+        await show_reply(parts, attempt, meter if is_reply else None)
+    if attempt.beside is not None and ending.kind is EndingKind.COMPLETE:
+        await attempt.beside.hear_out()
     outcome = attempt.outcome_of(response, ending, meter)
     durable = parts.journal.settle(outcome)
     note_close(parts, attempt, outcome)
@@ -201,14 +208,27 @@ async def _relay(parts: Parts, attempt: Attempt, body: bytes | None) -> None:
     parts.prompts.show(attempt, outcome)
 
 
-async def _send(parts: Parts, attempt: Attempt, body: bytes | None) -> Answered:
+def _send(
+    parts: Parts, attempt: Attempt, body: bytes | None
+) -> Coroutine[object, object, Answered]:
     """Write the request, as its upstream wants it, and wait for the response's head."""
     if attempt.routed.asks_usage:
-        body = await ask_for_usage(parts, attempt, body)
+        return _send_asking(parts, attempt, body)
+    return _send_on(parts, attempt, body)
+
+
+async def _send_asking(parts: Parts, attempt: Attempt, body: bytes | None) -> Answered:
+    """The same with the question for usage put in."""
+    return await _send_on(parts, attempt, await ask_for_usage(parts, attempt, body))
+
+
+def _send_on(
+    parts: Parts, attempt: Attempt, body: bytes | None
+) -> Coroutine[object, object, Answered]:
     parts.prompts.watch(attempt, body)
     if attempt.has_two_phases:
-        return await send_in_phases(parts, attempt, body)
-    return await send_to_worker(parts, attempt, body)
+        return send_in_phases(parts, attempt, body)
+    return send_to_worker(parts, attempt, body)
 
 
 async def _tunnel(

@@ -59,7 +59,7 @@ def intent_of(
         evidence=session.evidence,
         grant=grant.id,
         binding=place.binding,
-        epoch=place.epoch,
+        epoch=place.epoch if place.binding else 0,
         placed_by=place.placed_by,
-        bound=bound_by(place),
+        bound=bound_by(place) if place.binding else (),
     )

@@ -39,6 +39,8 @@ from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Of a prefill worker: block numbers of a million tokens are a tenth of it."""
+HEAR_OUT_S: Final = 1.0
+"""How long the end of an answer waits for the prefill worker's, which had less to do."""
 OK: Final = 200
 _log = logging.getLogger(__name__)
 
@@ -188,6 +190,10 @@ class _Leg:
                 raise self._fault
         answer, self._refusal = self._refusal, None
         return answer
+
+    async def hear_out(self) -> None:
+        """See `attempt.Beside`."""
+        await asyncio.wait((self._task,), timeout=HEAR_OUT_S)
 
     def leave(self, *, is_whole: bool) -> None:
         """See `attempt.Beside`."""

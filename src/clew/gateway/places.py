@@ -167,6 +167,13 @@ class Places:
         """What the route's upstream gets of a request's headers."""
         return self._policies[route.name]
 
+    def only(self, route: Route) -> Place | None:
+        """The place where there is no choice; None: it has to be chosen for each request."""
+        if not route.host or route.name in self._fleets or route.name in self._hand_overs:
+            return None
+        origin = Origin(route.scheme, route.host, route.port)
+        return Place(origin, route.authority, route.target, self._policies[route.name])
+
     def choose(self, route: Route, request_id: str, known: Known | None = None) -> Place | None:
         """The place for a request of a session (None: of none); None: it has to be asked for.
 
@@ -176,10 +183,10 @@ class Places:
         if fleet is None:
             if self._hand_overs and route.name in self._hand_overs:
                 return self._choose_both(route, request_id, known)
-            if not route.host:
+            only = self.only(route)
+            if only is None:
                 raise ClewError("no_worker")
-            origin = Origin(route.scheme, route.host, route.port)
-            return Place(origin, route.authority, route.target, self._policies[route.name])
+            return only
         return self._choose(fleet, route, request_id, known)
 
     def _choose(

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
@@ -45,18 +45,64 @@ _log = logging.getLogger(__name__)
 
 
 class Held:
-    """The body of one call. The request hands its pieces on as they pass."""
+    """One call and its body, whose pieces the request hands on as they pass."""
 
-    __slots__ = ("pieces", "principal", "reserved_bytes")
+    __slots__ = (
+        "api",
+        "held_tokens",
+        "intent",
+        "outcome",
+        "pieces",
+        "principal",
+        "reserved_bytes",
+        "usage",
+    )
 
-    def __init__(self, principal: Principal, reserved_bytes: int) -> None:
-        self.principal = principal
+    outcome: Settled
+    """With the next two only known when the call has ended."""
+    usage: Usage
+    held_tokens: int
+    """What the upstream held for the session then."""
+
+    def __init__(self, intent: Dispatched, api: str, reserved_bytes: int) -> None:
+        self.intent = intent
+        self.principal = intent.principal
+        self.api = api
         self.reserved_bytes = reserved_bytes
         self.pieces: list[bytes] = []
 
     def take(self, piece: bytes) -> None:
         """One piece of the body."""
         self.pieces.append(piece)
+
+    @property
+    def model(self) -> str:
+        """The model that answered, else the one that was asked for."""
+        return self.outcome.model or self.intent.model
+
+    def prompted(self, marks: bytes, survived_s: float) -> Prompted:
+        """What the keeper is told of it."""
+        intent, usage = self.intent, self.usage
+        assert intent.session is not None
+        return Prompted(
+            intent.request_id,
+            intent.attempt,
+            intent.principal,
+            intent.session,
+            Turn(
+                at_ns=intent.received_at_ns,
+                upstream=intent.upstream,
+                vendor=intent.vendor,
+                worker=intent.worker,
+                model=self.model,
+                cached_tokens=usage.cached_tokens,
+                written_tokens=usage.cache_write_tokens,
+                written_1h_tokens=usage.cache_write_1h_tokens,
+                marks=marks,
+                is_compaction=intent.claim.kind is Kind.COMPACTION,
+            ),
+            survived_s,
+        )
 
 
 class Onlooker(Protocol):
@@ -91,53 +137,7 @@ class _Nobody:
 NO_PROMPTS: Final = _Nobody()
 
 
-class _Call:
-    """One call that was shown, and its body."""
-
-    __slots__ = ("api", "held", "held_tokens", "intent", "outcome", "usage")
-
-    def __init__(
-        self, intent: Dispatched, outcome: Settled, usage: Usage, api: str, held: Held
-    ) -> None:
-        self.intent = intent
-        self.outcome = outcome
-        self.usage = usage
-        self.api = api
-        self.held = held
-        self.held_tokens = usage.cached_tokens + usage.cache_write_tokens
-        """What the upstream held for the session when the call had ended."""
-
-    @property
-    def model(self) -> str:
-        """The model that answered, else the one that was asked for."""
-        return self.outcome.model or self.intent.model
-
-    def prompted(self, marks: bytes, survived_s: float) -> Prompted:
-        """What the keeper is told of it."""
-        intent, usage = self.intent, self.usage
-        assert intent.session is not None
-        return Prompted(
-            intent.request_id,
-            intent.attempt,
-            intent.principal,
-            intent.session,
-            Turn(
-                at_ns=intent.received_at_ns,
-                upstream=intent.upstream,
-                vendor=intent.vendor,
-                worker=intent.worker,
-                model=self.model,
-                cached_tokens=usage.cached_tokens,
-                written_tokens=usage.cache_write_tokens,
-                written_1h_tokens=usage.cache_write_1h_tokens,
-                marks=marks,
-                is_compaction=intent.claim.kind is Kind.COMPACTION,
-            ),
-            survived_s,
-        )
-
-
-Job = tuple[_Call, bytes, float]
+Job = tuple[Held, bytes, float]
 
 
 class Prompts:
@@ -154,7 +154,7 @@ class Prompts:
         self._tell = tell
         self._held: Counter[Principal] = Counter()
         self._held_bytes = 0
-        self._last: dict[Principal, OrderedDict[SessionKey, _Call]] = {}
+        self._last: dict[Principal, dict[SessionKey, Held]] = {}
         """The last call of each session, the one shown longest ago first."""
         self._survived_s: dict[tuple[str, str], float] = {}
         """The longest pause that the cache of an upstream and model is known to have outlived."""
@@ -184,7 +184,7 @@ class Prompts:
             return
         self._held_bytes += size
         self._held[principal] += size
-        held = attempt.held = Held(principal, size)
+        held = attempt.held = Held(attempt.intent, attempt.api.name, size)
         if body is not None:
             held.take(body)
         else:
@@ -192,13 +192,13 @@ class Prompts:
 
     def show(self, attempt: Attempt, outcome: Settled) -> None:
         """After the release: compare what the cache gave with what the last call left there."""
-        held, usage, api = attempt.held, outcome.usage, attempt.api
-        session = attempt.intent.session
-        if held is None or usage is None or session is None or api is None or outcome.error:
+        call, usage, session = attempt.held, outcome.usage, attempt.intent.session
+        if call is None or usage is None or session is None or outcome.error:
             return
-        calls = self._last.get(held.principal)
+        call.outcome, call.usage = outcome, usage
+        call.held_tokens = usage.cached_tokens + usage.cache_write_tokens
+        calls = self._last.get(call.principal)
         last = calls.get(session) if calls is not None else None
-        call = _Call(attempt.intent, outcome, usage, api.name, held)
         if last is None and not call.held_tokens:
             return
         if attempt.claim.kind is Kind.COMPACTION:
@@ -212,7 +212,7 @@ class Prompts:
             self._submit(call)
         elif last is not None:
             self._note_pause(last, call)
-        self._keep(held.principal, session, call, last)
+        self._keep(session, call, last)
 
     def drop(self, held: Held) -> None:
         """The body is not held any more."""
@@ -237,22 +237,20 @@ class Prompts:
         calls = self._last.get(principal)
         if not calls:
             return False
-        _, call = calls.popitem(last=False)
+        call = calls.pop(next(iter(calls)))
         if not calls:
             del self._last[principal]
-        self.drop(call.held)
+        self.drop(call)
         return True
 
-    def _keep(
-        self, principal: Principal, session: SessionKey, call: _Call, last: _Call | None
-    ) -> None:
+    def _keep(self, session: SessionKey, call: Held, last: Held | None) -> None:
         if last is not None:
-            self.drop(last.held)
-        calls = self._last.setdefault(principal, OrderedDict())
+            self.drop(last)
+        calls = self._last.setdefault(call.principal, {})
+        calls.pop(session, None)
         calls[session] = call
-        calls.move_to_end(session)
 
-    def _note_pause(self, last: _Call, call: _Call) -> None:
+    def _note_pause(self, last: Held, call: Held) -> None:
         """The cache outlived the pause between two calls."""
         if not last.held_tokens or last.intent.worker != call.intent.worker:
             return
@@ -263,8 +261,8 @@ class Prompts:
                 self._survived_s.clear()
             self._survived_s[place] = idle_s
 
-    def _submit(self, call: _Call) -> None:
-        body = b"".join(call.held.pieces)
+    def _submit(self, call: Held) -> None:
+        body = b"".join(call.pieces)
         if self._waiting_bytes + len(body) > WAITING_BYTES:
             return
         self._waiting_bytes += len(body)

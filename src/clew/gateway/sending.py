@@ -57,7 +57,10 @@ async def send_to_worker(
     Raises UpstreamFault, ClientGone, WireError, and what ``opened`` raises.
     """
     while True:
-        upstream = parts.pool.take(attempt.part.origin) or await reach(parts, attempt)
+        upstream = parts.pool.take(attempt.part.origin)
+        if upstream is None:
+            attempt.overhead_us = clock_us() - attempt.request.received_us - waited_us
+            upstream = await reach(parts, attempt)
         if opened is not None:
             opened(upstream)
         head = upstream_head(attempt, fields or attempt.routed.fields, body)
@@ -76,13 +79,12 @@ async def send_to_worker(
 def upstream_head(attempt: Attempt, fields: bytes, body: bytes | None) -> bytes:
     """The request's head as the worker gets it. ``fields`` are the client's that go on."""
     head: RequestHead = attempt.request.head
-    part = attempt.part
-    lines = [
-        b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (head.method, part.target, part.host),
-        fields,
-        *part.policy.additions(_outgoing(attempt)),
-    ]
-    if epoch := attempt.place.epoch:
+    place = attempt.place
+    part = attempt.part if place.prefill is not None else place
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (head.method, part.target, part.host), fields]
+    if not part.policy.adds_nothing:
+        lines += part.policy.additions(_outgoing(attempt))
+    if place.binding and (epoch := place.epoch):
         lines.append(b"x-clew-epoch: %d\r\n" % epoch)
     if head.framing.kind is FramingKind.CHUNKED and body is None:
         lines.append(b"transfer-encoding: chunked\r\n")

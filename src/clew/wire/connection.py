@@ -256,7 +256,9 @@ class ClientConnection(asyncio.Protocol):
     async def _run(self) -> None:
         while (request := self._request) is not None:
             await self._serve(request)
-            if not await self._is_ready_for_next(request):
+            if not (request.is_complete or request.will_close or request.is_disconnected):
+                request.will_close = not await request.discard_rest()
+            if not self._is_ready_for_next(request):
                 return
             self._next()
             if self._request is None:
@@ -292,14 +294,10 @@ class ClientConnection(asyncio.Protocol):
         request.will_close = True
         request.end()
 
-    async def _is_ready_for_next(self, request: ServerRequest) -> bool:
-        """Close, linger, or read the rest of this request's body away."""
+    def _is_ready_for_next(self, request: ServerRequest) -> bool:
+        """Whether the connection goes on; else it closes, or lingers."""
         if self._is_lost or request.is_disconnected or self.transport.is_closing():
             return False
-        if not request.will_close and not request.is_complete:
-            request.will_close = not await request.discard_rest()
-            if self._is_lost:
-                return False
         if request.will_close or self._house.is_draining:
             if request.is_complete and not self._stash:
                 self.close()

@@ -118,15 +118,22 @@ class HeadShape:
 class ResponseShape:
     """What responses with the same field names share. An upstream sends few different ones."""
 
-    __slots__ = ("decision", "lowered", "roles")
+    __slots__ = ("decision", "index", "is_plain", "lowered", "roles")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         self.lowered = tuple(name.lower() for name in names)
         """The names in lower case, in order."""
+        self.index: dict[bytes, int] = {}
+        """Where each name stands first."""
+        for index, name in enumerate(self.lowered):
+            self.index.setdefault(name, index)
         self.roles = tuple(
             (index, name) for index, name in enumerate(self.lowered) if name in _ROLES
         )
         """The places of the fields that frame the message or rule its connection."""
+        met = {name for _, name in self.roles}
+        self.is_plain = len(met) == len(self.roles) and not met & _TWINS
+        """Each of them stands once, and none is a twin: nothing is to be judged by the values."""
         self.decision: object = None
         """The handler's own; the wire never looks at it."""
 
@@ -185,7 +192,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
     reason: bytes
     version: int
     names: tuple[bytes, ...]
-    headers: list[tuple[bytes, bytes]]
+    values: tuple[bytes, ...]
+    """Parallel to ``names``, without outer white space."""
     framing: Framing
     keep_alive: bool
     content_length: int | None = None
@@ -195,12 +203,15 @@ class ResponseHead(msgspec.Struct, frozen=True):
     """The field lines as they came, each with its CRLF, parallel to ``names``."""
     shape: ResponseShape = msgspec.field(default_factory=lambda: ResponseShape(()))
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """(lower-cased name, value), parallel to ``names``."""
+        return list(zip(self.shape.lowered, self.values, strict=True))
+
     def get(self, name: bytes) -> bytes | None:
         """The first value of a lower-case name."""
-        for found, value in self.headers:
-            if found == name:
-                return value
-        return None
+        index = self.shape.index.get(name)
+        return None if index is None else self.values[index]
 
 
 Fields = list[tuple[bytes, bytes]]
@@ -226,6 +237,7 @@ _ROLES: Final = {
     b"content_length": _Role.TWIN,
     b"transfer_encoding": _Role.TWIN,
 }
+_TWINS: Final = {name for name, role in _ROLES.items() if role is _Role.TWIN}
 _FRAMING_NAMES: Final = frozenset({b"content-length", b"transfer-encoding"})
 _RESPONSE_HOP: Final = HOP_BY_HOP | _FRAMING_NAMES
 _KNOWN_OPTIONS: Final = HOP_BY_HOP | {b"close"}
@@ -287,7 +299,10 @@ def parse_response_head(
     if b" \r\n" in block or b"\t\r\n" in block:  # rare: white space at a line's end
         values = tuple(value.rstrip(b" \t") for value in values)
     shape = (shapes or ResponseShapes()).of(names)
-    roles = _roles((name, values[index]) for index, name in shape.roles)
+    if shape.is_plain:
+        roles = {name: values[index] for index, name in shape.roles}
+    else:
+        roles = _roles((name, values[index]) for index, name in shape.roles)
     status = int(code)
     version = 1 if minor == b"1" else 0
     options = _options(roles.get(b"connection"))
@@ -297,7 +312,7 @@ def parse_response_head(
         (reason or b"").strip(b" \t"),
         version,
         names,
-        list(zip(shape.lowered, values, strict=True)),
+        values,
         framing,
         framing is not UNTIL_CLOSE and _keeps_alive(version, options),
         length,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -85,9 +85,9 @@ class Ending:
         """Whether anything has been written to the client."""
         return self._relay.is_begun
 
-    async def release(self) -> bool:
+    def release(self) -> Coroutine[object, object, bool]:
         """Write the closing span and what follows it; whether the client was given everything."""
-        return await self._relay.release()
+        return self._relay.release()
 
     def end_with(self, event: bytes) -> None:
         """After truncated or stalled: write ``event`` as payload and end the message properly.

@@ -95,7 +95,6 @@ class ServerRequest:
         "_reader",
         "_upload",
         "_waiter",
-        "complete_us",
         "has_begun",
         "has_ended",
         "head",
@@ -132,8 +131,6 @@ class ServerRequest:
         """Bytes of body payload received so far."""
         self.is_complete = self._reader.is_done
         """The whole body has been received."""
-        self.complete_us = self.received_us if self.is_complete else 0
-        """When it was; 0 while it is not."""
         self.is_disconnected = False
         self.will_close = not head.keep_alive or connection.is_draining
         self.has_begun = False
@@ -314,7 +311,6 @@ class ServerRequest:
             self._take(payload)
         if reader.is_done:
             self.is_complete = True
-            self.complete_us = clock_us()
             if self._upload is not None:
                 self._upload.upload_end()
         self._wake()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol, cast
 
 import msgspec
@@ -108,10 +108,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.was_used = False
         """Whether a request before this one went over it: such a connection may be dead."""
-        self.sent_us = 0
-        """When the whole request had been written; 0 before. Microseconds, monotonic."""
+        self.has_sent = False
+        """The whole request has been written."""
         self.head_us = 0
-        """When the final response head had been read; 0 before."""
+        """When the final response head had been read, monotonic microseconds; 0 before."""
 
     # Protocol callbacks.
 
@@ -173,9 +173,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise
         return response
 
-    async def relay(
+    def relay(
         self, request: ServerRequest, head: bytes, tap: Tap | None, edit: Edit | None = None
-    ) -> Ending:
+    ) -> Coroutine[object, object, Ending]:
         """Relay the response's body to the client; returns when only its closing span is left.
 
         ``head`` is the head block for the client without framing fields (they are added here),
@@ -183,7 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
         and returns where the closing span begins in it, or -1. ``edit`` changes the payload before
         the tap sees it (not with Content-Length). See `relay.Ending`.
         """
-        return await Relay(self, request, tap, edit).run(head)
+        return Relay(self, request, tap, edit).run(head)
 
     async def await_head(self, limit_s: float) -> ResponseHead:
         """After ClientGone from `send`: wait on for the head, to drain. Raises UpstreamFault."""
@@ -361,7 +361,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._early = b""
         self._interim = 0
         self._method = head[: head.index(b" ")]
-        self.sent_us = self.head_us = 0
+        self.has_sent = False
+        self.head_us = 0
         self._receive = self._head_bytes
         self._on_end = self._ended_before_head
         self._pace = self._pace_upload
@@ -392,7 +393,7 @@ class UpstreamConnection(asyncio.Protocol):
         return b"%b %b %b\r\n%b%b" % (method, url, line, fields, block)
 
     def _request_written(self) -> None:
-        self.sent_us = clock_us()
+        self.has_sent = True
         if self._response is None:
             # Also ends the limit on an upload's stall: what is left is in the transport's hands.
             self._arm(self.timeouts.first_byte_s, self._first_byte_missing)

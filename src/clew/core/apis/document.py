@@ -24,7 +24,7 @@ class DocumentTap(ABC):
     """A document has no first token of its own: it comes at once."""
 
     def __init__(self) -> None:
-        self._copy = bytearray()
+        self._pieces: list[bytes] = []
         self._size_bytes = 0
 
     @abstractmethod
@@ -35,13 +35,13 @@ class DocumentTap(ABC):
         """Copy one piece; always -1."""
         self._size_bytes += len(payload)
         if self._size_bytes <= MAX_DOCUMENT_BYTES:
-            self._copy += payload
+            self._pieces.append(payload)
         return -1
 
     def finish(self) -> Reading:
         """What was read; usage is None when the document was cut, malformed or too large."""
-        document = bytes(self._copy)
-        self._copy.clear()
+        document = b"".join(self._pieces)
+        self._pieces.clear()
         if self._size_bytes > MAX_DOCUMENT_BYTES:
             return Reading(output_chars=self._size_bytes, flags=("tap_too_large",))
         reading = self.read(document)
