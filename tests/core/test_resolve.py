@@ -42,6 +42,7 @@ class Memory:
         key = derive(aliases[0])
         fields.setdefault("has_canonical", any(a.family == "canonical" for a in aliases))
         fields.setdefault("root", key)
+        fields.setdefault("named_by", frozenset(alias.family for alias in aliases))
         session = Session(key=key, session_id=aliases[0].value, **fields)
         self.sessions[key] = session
         self.ids |= {(alias.family, alias.value): key for alias in aliases}

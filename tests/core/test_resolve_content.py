@@ -153,6 +153,27 @@ def test_a_session_with_a_durable_id_is_forked_by_content(alias: Alias | None) -
     assert why(found, "lineage") == "session_goes_on_under_its_id"
 
 
+@pytest.mark.parametrize("is_child", [False, True], ids=["its root", "a thread below"])
+def test_a_session_in_the_tree_of_another_id_is_forked_by_content(is_child: bool) -> None:
+    """Two ids that name trees for ever are two conversations, however equal what they show."""
+    memory = Memory()
+    root = memory.add(tree("t1"))
+    home = memory.add(native("s1"), root=root.key, named_by=frozenset()) if is_child else root
+    found = resolved(Claim(session=tree("t2")), memory, says(Relation.CONTINUES, home))
+
+    assert (found.outcome, found.forked_from) == (Outcome.NEW, home.key)
+    assert why(found, "lineage") == "session_goes_on_in_its_tree"
+
+
+def test_a_session_without_a_tree_is_resumed_under_one() -> None:
+    """A client that begins to name its trees goes on with what it had."""
+    memory = Memory()
+    home = memory.add(rotating("n1"))
+    found = resolved(Claim(session=tree("t2")), memory, says(Relation.CONTINUES, home))
+
+    assert (found.outcome, found.key) == (Outcome.RESUMED, home.key)
+
+
 def test_canonical_subagents_over_one_native_id_are_not_merged() -> None:
     """A harness names each agent; the native id below them is one for all."""
     memory = Memory()

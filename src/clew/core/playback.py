@@ -201,8 +201,10 @@ class _Keeper:
                 self._ids.setdefault((alias.family, alias.value), named)
         before = self._sessions.get(key)
         families = before.families if before is not None else frozenset()
+        named_by = before.named_by if before is not None else frozenset()
         for alias in found.alias_writes:
             self._ids[(alias.family, alias.value)] = key
+            named_by |= {alias.family}
             if alias.scope is Scope.THREAD and alias.lifetime is Lifetime.DURABLE:
                 families |= {alias.family}
             if alias.lifetime is Lifetime.RESTART and not claim.is_subagent:
@@ -217,6 +219,7 @@ class _Keeper:
             root=found.root,
             has_canonical=CANONICAL in families,
             families=families,
+            named_by=named_by,
         )
 
 

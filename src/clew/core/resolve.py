@@ -44,6 +44,8 @@ class Session(msgspec.Struct, frozen=True):
     has_canonical: bool = False
     families: frozenset[str] = frozenset()
     """Families of which it has a durable thread id."""
+    named_by: frozenset[str] = frozenset()
+    """Families of all its ids, those of a tree that it is the root of included."""
     is_placeholder: bool = False
     """Named as a parent, never seen itself."""
 

@@ -8,6 +8,7 @@ What evidence means for an id depends on what the id is:
 | restart-lifetime, unknown | resumed | new, linked | new, below S | S | recency, else new |
 | names a tree | that thread | new below the root | new below S | S | root's thread or a child |
 | durable, unknown | new, linked | new, linked | new | S if marked; linked if it begins as S | new |
+| names a tree, unknown; S is in another | new, linked | new, linked | new, below S | S | new |
 
 A session that has a durable id itself is continued under that alone: its bodies are not read, so
 content knows its beginning and not how far it has come. Who carries its history is a fork of it.
@@ -73,7 +74,7 @@ def rules_with(
     }
     rules = [(name, ours.get(name, rule)) for name, rule in RULES]
     place = [name for name, _ in rules].index("new")
-    rules.insert(place, ("lineage", lambda claim, _: _lineage(claim, content)))
+    rules.insert(place, ("lineage", lambda claim, knowledge: _lineage(claim, knowledge, content)))
     if predecessors is not None:
         rules.insert(place + 1, ("recency", lambda claim, _: _recency(claim, predecessors)))
     return tuple(rules)
@@ -87,7 +88,7 @@ def _response_chain(claim: Claim, knowledge: Knowledge, content: Content) -> Fou
     return found
 
 
-def _lineage(claim: Claim, content: Content) -> Found | str:
+def _lineage(claim: Claim, knowledge: Knowledge, content: Content) -> Found | str:
     verdict, session = content.verdict, content.session
     if session is None:
         return verdict.reason or "no_evidence"
@@ -101,9 +102,22 @@ def _lineage(claim: Claim, content: Content) -> Found | str:
         return "durable_id_is_a_fork"
     if session.families:
         return "session_goes_on_under_its_id"
+    if _is_of_another_tree(claim.session, session, knowledge):
+        return "session_goes_on_in_its_tree"
     outcome = Outcome.EXACT if claim.session is None else Outcome.RESUMED
     source = LINEAGE if claim.session is None else claim.session.source
     return Found(outcome, verdict.reason, session.key, session, source, evidence=verdict.evidence)
+
+
+def _is_of_another_tree(alias: Alias | None, session: Session, knowledge: Knowledge) -> bool:
+    """Whether a session stands in a tree that another durable id of this family names.
+
+    The id itself names none: the rule ``tree`` would have found it.
+    """
+    if alias is None or alias.scope is not Scope.TREE or alias.lifetime is not Lifetime.DURABLE:
+        return False
+    root = knowledge.by_key(session.root) if session.root not in (None, session.key) else session
+    return alias.family in (root or session).named_by
 
 
 def _side(claim: Claim, content: Content, session: Session) -> Found | str:

@@ -265,6 +265,7 @@ def _session(known: Known) -> Session:
         is_closed=known.is_closed,
         has_canonical=any(family == CANONICAL for family, _ in known.aliases),
         families=frozenset(known.families),
+        named_by=frozenset(family for family, _ in known.aliases),
         is_placeholder=known.is_placeholder,
     )
 
