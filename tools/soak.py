@@ -62,6 +62,7 @@ PROGRAMS: Final = (
     Program("kills", "P3", "kills", 500, "kills", 15, ("--minutes", "40")),
     Program("power-loss", "P3", "power_loss", 100, "rounds", 12),
     Program("cuts", "P8", "cuts", 200, "rounds", 5),
+    Program("metering", "P8", "metering", 10_000, "attempts", 8),
     Program("lineage", "P2", "lineage_histories", 1_000_000, "histories", 20),
     Program(
         "lineage-tiny", "P2", "lineage_histories", 1_000_000, "histories", 20, ("--tiny-bounds",)

@@ -20,6 +20,11 @@ class BodyReader(Protocol):
     leftover: bytes
     """Bytes after the message, of the read that completed it."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last read was one whole chunk, framed as anybody would frame it."""
+        ...
+
     def feed(self, data: bytes) -> bytes:
         """The payload in ``data``; raises WireError(bad_request). Not called once done."""
         ...
@@ -28,6 +33,7 @@ class BodyReader(Protocol):
 class NoBody:
     """Nothing follows: done from the start."""
 
+    is_whole = False
     __slots__ = ("is_done", "leftover")
 
     def __init__(self) -> None:
@@ -43,6 +49,7 @@ class NoBody:
 class LengthBody:
     """``Content-Length``: exactly so many bytes."""
 
+    is_whole = False
     __slots__ = ("_remaining", "is_done", "leftover")
 
     def __init__(self, length: int) -> None:
@@ -68,6 +75,7 @@ class LengthBody:
 class BodyUntilClose:
     """Everything until the connection ends; whoever sees that end sets ``is_done``."""
 
+    is_whole = False
     __slots__ = ("is_done", "leftover")
 
     def __init__(self) -> None:
@@ -94,6 +102,7 @@ class Edit(Protocol):
 class EditedBody:
     """A reader whose payload passes through an `Edit`; not for ``Content-Length``."""
 
+    is_whole = False
     __slots__ = ("_edit", "_reader")
 
     def __init__(self, reader: BodyReader, edit: Edit) -> None:

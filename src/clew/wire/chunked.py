@@ -75,6 +75,7 @@ class ChunkedDecoder:
         "_step",
         "_trailer_bytes",
         "is_done",
+        "is_whole",
         "leftover",
     )
 
@@ -87,6 +88,7 @@ class ChunkedDecoder:
         self._extension_bytes = 0
         self._trailer_bytes = 0
         self.is_done = False
+        self.is_whole = False
         self.leftover = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -100,7 +102,9 @@ class ChunkedDecoder:
             if size is not None:
                 start = size.end()
                 if len(data) == start + int(size[1], 16) + 2 and data[-2:] == b"\r\n":
+                    self.is_whole = True
                     return data[start:-2]
+        self.is_whole = False
         payload: list[bytes] = []
         position = 0
         end = len(data)

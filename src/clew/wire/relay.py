@@ -145,7 +145,7 @@ class Relay:
             self._reader = EditedBody(self._reader, edit)
         self._timer = upstream.timer
         self._idle_ticks = upstream.timers.ticks(upstream.timeouts.stream_idle_s)
-        self._write = request.write
+        self._write: Callable[[bytes], None] = request.write
         self._head = b""
         """The head while it is not written."""
         self._held = b""
@@ -257,13 +257,18 @@ class Relay:
             return
         if payload:
             self.response_bytes += len(payload)
-            closing = self._tapped(payload) if self._tap is not None else -1
+            closing = -1
+            if self._tap is not None:
+                try:
+                    closing = self._tap(payload)
+                except Exception as fault:  # noqa: BLE001  a plug-in call: see there
+                    closing = self._let_tap_go(fault)
             if closing >= 0:
                 self._hold(payload, closing)
             elif self._is_held_by_read and reader.is_done:
                 self._held = payload
             elif self._frames and not self._head:
-                self._write(b"%x\r\n%b\r\n" % (len(payload), payload))
+                self._write(data if reader.is_whole else b"%x\r\n%b\r\n" % (len(payload), payload))
             else:
                 self._write_span(payload, b"")
         if reader.is_done and self._ending is None:
@@ -277,10 +282,14 @@ class Relay:
             return -1
         try:
             return tap(payload)
-        except Exception:  # a plug-in call: a fault of the metering must not cost the stream
-            log.exception("the tap failed; this response is relayed without it")
-            self._tap = None
-            return -1
+        except Exception as fault:  # noqa: BLE001  a plug-in call: see there
+            return self._let_tap_go(fault)
+
+    def _let_tap_go(self, fault: Exception) -> int:
+        """A fault of the metering must not cost the stream."""
+        log.error("the tap failed; this response is relayed without it", exc_info=fault)
+        self._tap = None
+        return -1
 
     def _write_span(self, payload: bytes, tail: bytes) -> None:
         """Head where due, payload as the client's framing wants it, tail: one write."""
@@ -289,6 +298,8 @@ class Relay:
             self._write(b"%b%x\r\n%b\r\n%b" % (head, len(payload), payload, tail))
         elif head or payload or tail:
             self._write(head + payload + tail)
+        if head:
+            self._write = self._request.sink
 
     # Beginning and end.
 

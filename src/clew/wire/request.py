@@ -217,6 +217,11 @@ class ServerRequest:
         self.has_begun = True
         self._connection.transport.write(data)
 
+    @property
+    def sink(self) -> Callable[[bytes], None]:
+        """As `write`, for who has written before."""
+        return self._connection.transport.write
+
     def end(self) -> None:
         """The response is whole."""
         self.has_ended = True
