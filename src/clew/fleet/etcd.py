@@ -174,6 +174,14 @@ class _Lease(msgspec.Struct, frozen=True):
     TTL: int = 0
 
 
+class _Status(msgspec.Struct, frozen=True):
+    version: str = ""
+
+
+class _Members(msgspec.Struct, frozen=True):
+    members: tuple[msgspec.Raw, ...] = ()
+
+
 class _KeptAlive(msgspec.Struct, frozen=True):
     result: _Lease = _Lease()
     error: Any = None
@@ -349,6 +357,12 @@ class Etcd:
         if answer.error is not None:
             raise _WireError(error=answer.error).refusal()
         return answer.result.TTL
+
+    async def standing(self) -> tuple[str, int]:
+        """The endpoint's version, and how many members its cluster has."""
+        status = await self._call("/v3/maintenance/status", {}, _Status)
+        members = await self._call("/v3/cluster/member/list", {}, _Members)
+        return status.version, len(members.members)
 
     async def revoke(self, lease: int) -> None:
         """End a lease and remove its keys. Raises `LeaseGone`."""

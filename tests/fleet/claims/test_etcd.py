@@ -13,7 +13,7 @@ from tests.fleet.etcd_process import EtcdProcess, etcd_process
 
 from clew.core.affinity import ClaimKey, claim_key
 from clew.core.claim import Principal
-from clew.fleet.claims.etcd import EtcdClaims
+from clew.fleet.claims.etcd import EtcdClaims, may_forget
 from clew.fleet.claims.port import Binding, ClaimState, ClaimsUnavailable
 
 A, B = "http://10.0.0.1:8000", "http://10.0.0.2:8000"
@@ -182,3 +182,33 @@ def test_a_renewal_that_only_says_ok_confirms_nothing(etcd: EtcdProcess) -> None
         assert one.confirmed_until() == confirmed_s
 
     play(etcd.url, scenario)
+
+
+def test_an_etcd_that_may_forget_is_told_of(
+    etcd: EtcdProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One member that answers before it has written: the operator reads it at the start."""
+
+    async def scenario(world: EtcdWorld) -> None:
+        one = await world.instance("one")
+        await until(one, lambda: "3.5.5" in caplog.text)
+
+    play(etcd.url, scenario)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_forgetful"),
+    [
+        ("3.3.27", True),
+        ("3.4.20", True),
+        ("3.4.21", False),
+        ("3.5.0", True),
+        ("3.5.4", True),
+        ("3.5.5", False),
+        ("3.6.1", False),
+        ("", False),
+    ],
+)
+def test_which_releases_may_forget(version: str, is_forgetful: bool) -> None:
+    """Mended in 3.4.21 and 3.5.5."""
+    assert may_forget(version) is is_forgetful

@@ -24,6 +24,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
@@ -62,6 +63,9 @@ MAX_TRIES: Final = 5
 """Of a change that lost against others: each time somebody else's came through."""
 VALUE_VERSION: Final = 1
 
+FORGETTING: Final = ((3, 4, 21), (3, 5, 0), (3, 5, 5))
+"""Before the first, and from the second to before the third."""
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -84,6 +88,13 @@ class _Live(msgspec.Struct, frozen=True):
     by: str
     """The process that wrote it, and its count."""
     n: int
+
+
+def may_forget(version: str) -> bool:
+    """Whether a lone member of this release answers before it has written (etcd issue 14370)."""
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    found = tuple(map(int, numbers.groups())) if numbers else FORGETTING[-1]
+    return found < FORGETTING[0] or FORGETTING[1] <= found < FORGETTING[2]
 
 
 class EtcdClaims:
@@ -188,6 +199,7 @@ class EtcdClaims:
         self._tell(None, 0)
 
     async def _keep_renewing(self) -> None:
+        is_known = False
         while True:
             try:
                 await self.renew()
@@ -196,11 +208,24 @@ class EtcdClaims:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._be_back()
+            if not is_known:
+                is_known = True
+                await self._warn_where_it_forgets()
             pause_s = self._lease_s / RENEWALS_A_LEASE * random.uniform(0.8, 1.0)  # noqa: S311  spreads load
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):  # not wait_for: see `keeper.running`
                     await self._is_renewal_wanted.wait()
             self._is_renewal_wanted.clear()
+
+    async def _warn_where_it_forgets(self) -> None:
+        with contextlib.suppress(EtcdError):  # it may not be this user's to ask
+            version, members = await self._etcd.standing()
+            if members == 1 and may_forget(version):
+                _log.warning(
+                    "claims: etcd %s with one member may lose an acknowledged claim when it is "
+                    "killed; run three members, or 3.4.21, 3.5.5 or newer",
+                    version,
+                )
 
     async def _keep_watching(self) -> None:
         revision = 0
