@@ -1,6 +1,7 @@
 """The load generator: a number of connections, each sending its next request after the last.
 
-Unary: a 2 KB chat request, answered with Content-Length. Streamed: a request for N chunks at a
+Unary: a 2 KB chat request, answered with Content-Length, as fast as it goes or with a rest between
+two. Streamed: a request for N chunks at a
 pace; the connections start spread over one pace interval, so that chunks do not come in bursts.
 Every answer is checked for status and end; anything else counts as an error. One JSON line out.
 """
@@ -39,6 +40,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What stands as the bearer."""
     prefix: str = "bench-session-"
     """What an id begins with."""
+    rest_ms: int = 0
+    """Between an answer and the connection's next request; 0: as fast as it goes."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -131,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._in_body = False
         self._is_error = False
         self._waits = False
+        self._resting: asyncio.TimerHandle | None = None
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -140,15 +144,19 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Count what was under way as failed, and go on with a new connection."""
-        if not self._waits:
+        if self._resting is not None:
+            self._resting.cancel()  # closed in between: no answer is missing
+        elif self._waits:
+            self._waits = False
+            self._totals.finish(is_error=True)
+        else:
             return
-        self._waits = False
-        self._totals.finish(is_error=True)
         if self._totals.sent < self._totals.plan.requests:
             loop = asyncio.get_running_loop()
             self._again = loop.create_task(_open(self._totals))
 
     def _send(self) -> None:
+        self._resting = None
         request = self._totals.next_request()
         if request is None:
             self._transport.close()
@@ -182,7 +190,12 @@ class Connection(asyncio.Protocol):
             self._totals.total_ms.append((time.perf_counter() - self._sent_at) * 1000)
             self._waits = False
             self._totals.finish(self._is_error)
-            self._send()
+            rest_ms = self._totals.plan.rest_ms
+            if rest_ms and self._totals.sent < self._totals.plan.requests:
+                loop = asyncio.get_running_loop()
+                self._resting = loop.call_later(rest_ms / 1000, self._send)
+            else:
+                self._send()
 
     def _note_delay(self, data: bytes) -> None:
         stamp = _STAMP.search(data)
@@ -205,7 +218,8 @@ async def run(plan: Plan) -> Measured:
     """Send the whole plan and return the figures."""
     loop = asyncio.get_running_loop()
     totals = Totals(plan, loop.create_future())
-    spread_s = plan.pace_ms / 1000 / plan.connections if plan.chunks else 0.0
+    pace_ms = plan.pace_ms if plan.chunks else plan.rest_ms
+    spread_s = pace_ms / 1000 / plan.connections
     started = time.perf_counter()
     opening = [_open(totals, index * spread_s) for index in range(plan.connections)]
     await asyncio.gather(*opening)

@@ -8,6 +8,7 @@ from bench.metering import metering_line
 
 TITLES = {
     "unary": "One request of a known session, 2 KB JSON, answer 2 KB",
+    "paced": "The same request, at a pace that leaves the machine time",
     "new": "One request that opens a session",
     "stream": "One streamed chunk, 200 bytes",
 }

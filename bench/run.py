@@ -33,6 +33,8 @@ OUT = Path(__file__).parent / "out"
 PARAGRAPHS = {"stamping": stamping.line}
 """What is measured beside the proxies: each gets the upstream's port and gives its own lines."""
 WARM_UP_SHARE = 0.1
+REST_MS = 40
+"""With 48 connections some 1,150 requests a second: every proxy has time left."""
 NEW, FIRST_NEW = "new", 1_000_000
 """The scenario in which no id was ever seen; its ids begin where no other scenario's are."""
 NOT_INSTALLED = "not installed"
@@ -56,6 +58,9 @@ def _plans(options: argparse.Namespace) -> dict[str, Plan]:
     stream = Plan(0, streams, streams * 2, options.sessions, options.chunks, options.pace_ms)
     return {
         "unary": Plan(0, options.connections, options.requests, options.sessions),
+        "paced": Plan(
+            0, options.connections, options.requests // 2, options.sessions, rest_ms=REST_MS
+        ),
         NEW: Plan(0, options.connections, options.requests // 4, options.requests // 4),
         "stream": stream,
         SCENARIO: unread(stream),
@@ -188,7 +193,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=200, help="streams at the same time")
     parser.add_argument("--chunks", type=int, default=150, help="chunks a stream")
     parser.add_argument("--pace-ms", type=int, default=20, help="between two chunks of a stream")
-    parser.add_argument("--only", choices=["unary", "new", "stream", SCENARIO], default="")
+    parser.add_argument("--only", choices=["unary", "paced", "new", "stream", SCENARIO], default="")
     parser.add_argument("--proxies", default=",".join(one.name for one in PROXIES))
     return parser.parse_args()
 

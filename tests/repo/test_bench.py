@@ -27,14 +27,25 @@ def upstream() -> Iterator[int]:
         process.terminate()
 
 
-@pytest.mark.parametrize("chunks", [0, 5])
-def test_the_generator_sends_exactly_what_was_planned(upstream: int, chunks: int) -> None:
-    """Every request is answered and counted once, unary and streamed."""
-    plan = load.Plan(upstream, connections=4, requests=42, sessions=10, chunks=chunks, pace_ms=1)
+@pytest.mark.parametrize(("chunks", "rest_ms"), [(0, 0), (0, 10), (5, 0)])
+def test_the_generator_sends_exactly_what_was_planned(
+    upstream: int, chunks: int, rest_ms: int
+) -> None:
+    """Every request is answered and counted once, unary, with rests, and streamed."""
+    plan = load.Plan(
+        upstream,
+        connections=4,
+        requests=42,
+        sessions=10,
+        chunks=chunks,
+        pace_ms=1,
+        rest_ms=rest_ms,
+    )
 
     measured = asyncio.run(load.run(plan))
 
     assert (measured.requests, measured.errors) == (42, 0)
+    assert measured.seconds > rest_ms / 1000 * 9  # each connection rests nine times at least
     assert measured.p99_ms >= measured.p50_ms > 0
 
 
