@@ -153,7 +153,9 @@ def build(cache: Path, directory: Path, *, offline: bool) -> Path:
     _npm(place, "pack", "--pack-destination", str(directory))
     (packed,) = directory.glob("*.tgz")
     with tarfile.open(packed) as archive:
-        archive.extractall(directory, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4; the archive is our own
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(directory)
     return directory / "package"
 
 
