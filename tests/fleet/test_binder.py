@@ -424,6 +424,27 @@ def test_a_moved_binding_is_used_when_the_others_have_heard(
     assert waited == [0.5, 0.25]
 
 
+def test_a_cancelled_move_is_not_forgotten_while_the_claims_are_away() -> None:
+    """The request that moved the binding has left: the one before is not served by any more."""
+    room = Room(Mode.REBIND)
+    room.claims[0].settle_s = 30.0
+
+    async def scenario() -> None:
+        first = await room.binder.bind(wish("s"))
+        room.house.standings[first.worker] = Standing.LOST
+        moving = asyncio.create_task(room.binder.bind(wish("s")))
+        await asyncio.sleep(0.01)
+        moving.cancel()
+        await asyncio.gather(moving, return_exceptions=True)
+        room.house.standings[first.worker] = Standing.SERVING
+        room.claims[0].is_cut = True
+
+    run(scenario())
+
+    assert room.binder.known(LOCAL, "s") is None
+    assert code_of(room.binder.bind(wish("s"))) == "claims_unavailable"
+
+
 def test_waiters_share_a_failure() -> None:
     """Requests that waited for one asking that failed do not each ask again."""
     room = Room()

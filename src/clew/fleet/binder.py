@@ -387,7 +387,7 @@ class Binder:
 
     async def _adopt(self, entry: Entry, found: Binding, word: Word, reason: str) -> Held:
         """From now on this is the binding here, unless the session was closed meanwhile."""
-        await self._let_others_hear(found)
+        await self._let_others_hear(found, entry)
         if (code := self._ended.get(entry.name)) is not None:
             raise ClewError(code)
         entry.binding = found
@@ -404,13 +404,18 @@ class Binder:
                 await self._claims.touch(entry.key, found)
         return answer
 
-    async def _let_others_hear(self, found: Binding) -> None:
-        """A binding just moved: nobody may still serve by the one before when this one is used."""
+    async def _let_others_hear(self, found: Binding, entry: Entry | None = None) -> None:
+        """A binding just moved: nobody may still serve by the one before when this one is used.
+
+        Nor may this process, where the request that waits here is cancelled.
+        """
         settle_s = self._claims.settle_s
         if not settle_s or found.epoch == 1 or self.terms.mode is Mode.IMMUTABLE:
             return
         age_s = self._now_s() - found.at_s
         if age_s < settle_s:  # a clock behind another host's waits the whole time
+            if entry is not None:
+                entry.heard = max(entry.heard, found.as_of)
             await asyncio.sleep(min(settle_s, settle_s - age_s))
 
     # Without a binding.
