@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,33 @@ def test_a_command_is_on_disk_before_it_is_carried_out(house: AuditHouse) -> Non
     assert last["said"]["cascade"] is True
     assert house.attempts() == names(1, 2)
     assert house.commands_done == 1
+    assert house.verify().fault is None
+
+
+def test_what_waits_goes_to_the_files_in_parts(
+    house: AuditHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far the files are behind, no more than one part of the lines is in memory."""
+    monkeypatch.setattr("clew.store.audit.LINES_BYTES", 6_000)
+    taken: list[int] = []
+    append = AuditFiles.append
+
+    def counted(files: AuditFiles, lines: Sequence[bytes]) -> None:
+        taken.append(sum(map(len, lines)))
+        append(files, lines)
+
+    for n in range(1, 61):
+        house.project(*pairs(n, n))
+    monkeypatch.setattr(AuditFiles, "append", counted)
+    house.command("session.close", session=key_of("s1"), cascade=True, by="admin")
+    for n in range(61, 81):
+        house.project(*pairs(n, n))
+    with house.engine.begin() as connection:  # a command that finds lines of its own transaction
+        house.log.write_ahead(connection, house.log.prepare(connection, "session.close", {}))
+
+    assert len(taken) > 10
+    assert max(taken) <= 6_000
+    assert house.attempts() == names(1, 80)
     assert house.verify().fault is None
 
 

@@ -53,8 +53,6 @@ from clew.store.rows import AttemptRow, EventRow
 
 FLUSH_S: Final = 1.0
 """How long lines may wait in the store: one sync of two files serves all of that time."""
-ROWS: Final = 50
-"""Transactions whose lines are read at once; each records up to a thousand events."""
 SWEEP_S: Final = 600.0
 
 _log = logging.getLogger(__name__)
@@ -149,7 +147,11 @@ class AuditLog:
         """
         try:
             end, added = self._chain(connection, [record])
-            self._write(waiting_lines(connection, self._instance) + added)
+            seq = 0
+            while waiting := waiting_lines(connection, self._instance, seq):
+                self._write(waiting)
+                seq = _at(waiting[-1]).seq
+            self._write(added)
         except OSError as error:
             self._note_fault(error)
             raise _refusal(self.fault) from None
@@ -193,7 +195,7 @@ class AuditLog:
             if not self._is_open:
                 ends = read_ends(connection, self._instance)
                 self._take_up(ends.written if ends is not None else START)
-            lines = waiting_lines(connection, self._instance, ROWS)
+            lines = waiting_lines(connection, self._instance)
         if not lines:
             return False
         self._write(lines)

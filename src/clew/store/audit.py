@@ -16,6 +16,10 @@ from clew.store.schema import audit_heads, audit_outbox, audit_salts, moves
 
 SALT_BYTES: Final = 16
 CHUNK: Final = 500
+LINES_BYTES: Final = 1024 * 1024
+"""Lines that are read at once; a transaction's are some 500 KiB at the most."""
+TRANSACTIONS: Final = 50
+"""Transactions whose lines are read at once, however short they are."""
 
 
 class Ends(NamedTuple):
@@ -52,15 +56,27 @@ def put_lines(connection: sa.Connection, instance: str, last_seq: int, lines: by
     )
 
 
-def waiting_lines(
-    connection: sa.Connection, instance: str, limit: int | None = None
-) -> list[bytes]:
-    """The oldest lines that wait, in order: at most ``limit`` transactions' worth."""
+def waiting_lines(connection: sa.Connection, instance: str, after_seq: int = 0) -> list[bytes]:
+    """The oldest lines that wait behind a record: of whole transactions, about `LINES_BYTES`.
+
+    There may be more behind them; none: nothing waits there.
+    """
+    mine = sa.and_(audit_outbox.c.instance == instance, audit_outbox.c.last_seq > after_seq)
+    oldest = (
+        sa.select(audit_outbox.c.last_seq, sa.func.length(audit_outbox.c.lines))
+        .where(mine)
+        .order_by(audit_outbox.c.last_seq)
+        .limit(TRANSACTIONS)
+    )
+    last_seq, size = after_seq, 0
+    for seq, length in connection.execute(oldest).all():
+        if size and size + length > LINES_BYTES:
+            break
+        last_seq, size = seq, size + length
     query = (
         sa.select(audit_outbox.c.lines)
-        .where(audit_outbox.c.instance == instance)
+        .where(mine, audit_outbox.c.last_seq <= last_seq)
         .order_by(audit_outbox.c.last_seq)
-        .limit(limit)
     )
     # JSON escapes every line feed but the one at a line's end.
     found = b"".join(bytes(lines) for lines in connection.scalars(query))

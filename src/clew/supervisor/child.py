@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,9 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
 STEADY_AFTER_S = 10.0
 """A child that lived this long starts again without delay."""
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1"}
+"""glibc keeps memory apart for each thread by default, and gives back little of what one of them
+needed for a moment. Whoever sets it otherwise is obeyed."""
 MODULES = {"keeper": "clew.keeper", "gateway": "clew.gateway", "web": "clew.web"}
 
 
@@ -101,6 +105,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             pass_fds=self.launch.listen_fds,
             start_new_session=True,
+            env=ALLOCATOR | dict(os.environ),
         )
         assert process.stdin is not None
         assert process.stdout is not None
