@@ -17,12 +17,13 @@ from http import HTTPStatus
 import uvloop
 
 from clew.core.errors import FAULTS
+from clew.wire.ending import Ending, EndingKind, Tap
 from clew.wire.heads import FramingKind, RequestHead, ResponseHead, end_to_end
 from clew.wire.limits import Limits, PoolLimits, Timeouts
 from clew.wire.listener import ClientGone, Listener, ServerRequest, WireError
 from clew.wire.pool import Origin, Pool
 from clew.wire.proxies import Proxies
-from clew.wire.relay import Ending, EndingKind, Tap, drain_upstream
+from clew.wire.relay import drain_upstream
 from clew.wire.timers import TimerWheel
 from clew.wire.tunnel import Passed, tunnel
 from clew.wire.upstream import UpstreamConnection, UpstreamFault

@@ -7,8 +7,8 @@ import socket
 
 from tests.wire.house import Call, House, run, until
 
+from clew.wire.ending import EndingKind
 from clew.wire.limits import Timeouts
-from clew.wire.relay import EndingKind
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PIECE = bytes(range(256)) * 256

@@ -148,13 +148,13 @@ def test_an_accepted_response_is_framed_as_by_h11(block: bytes, method: bytes) -
 @given(heads(), st.data())
 def test_a_head_that_is_refused_early_is_refused_whole(block: bytes, data: st.DataObject) -> None:
     """A check of the first bytes never refuses what the whole head would pass."""
-    cut = data.draw(st.integers(0, len(block)))
+    block = block[: block.find(b"\r\n\r\n", 2) + 4]
+    cut = data.draw(st.integers(0, max(0, len(block) - 1)))
     try:
         check_partial(block[:cut], 0, LIMITS)
     except WireError:
-        end = block.find(b"\r\n\r\n", 2)
         with pytest.raises(WireError):
-            parse_request_head(block[: end + 4], LIMITS)
+            parse_request_head(block, LIMITS)
 
 
 def read(text: str) -> RequestHead:

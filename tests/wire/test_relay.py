@@ -9,8 +9,8 @@ import pytest
 from tests.wire.house import Call, Client, House, run, until
 from tests.wire.passthrough import ERROR_EVENT
 
+from clew.wire.ending import EndingKind
 from clew.wire.limits import Limits, Timeouts
-from clew.wire.relay import EndingKind
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"

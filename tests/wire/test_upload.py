@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.wire.house import Call, House, run, until
 
+from clew.wire.ending import EndingKind
 from clew.wire.limits import Limits, Timeouts
-from clew.wire.relay import EndingKind
 
 LENGTH = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -75,6 +75,8 @@ def is_tunnelled(parts: Parts, caller: Caller) -> bool:
 
 def note_close(parts: Parts, attempt: Attempt, outcome: Settled) -> None:
     """Close the session if this outcome does."""
+    if not attempt.claim.final:
+        return
     key = attempt.intent.session
     if key is not None and is_closing(
         final=attempt.claim.final,

@@ -21,9 +21,9 @@ from clew.gateway.places import Place, Places
 from clew.gateway.prompts import NO_PROMPTS, Held, Onlooker
 from clew.gateway.sessions import Resolved
 from clew.journal.writer import JournalWriter
+from clew.wire.ending import Ending, EndingKind
 from clew.wire.heads import ResponseHead
 from clew.wire.listener import ServerRequest
-from clew.wire.relay import Ending, EndingKind
 from clew.wire.request import clock_us
 
 MODEL_HINT: Final = re.compile(rb'"model"\s*:\s*"([^"\\\x00-\x1f]{1,200})"')
@@ -275,7 +275,7 @@ class Attempt:
         if usage is not None and self.prefilled is not None:
             usage = with_cached(usage, self.prefilled)
         received_us = self.request.received_us
-        ended_us = clock_us()
+        total_us = clock_us() - received_us
         return Settled(
             request_id=self.intent.request_id,
             attempt=self.intent.attempt,
@@ -284,7 +284,7 @@ class Attempt:
             error=error,
             first_byte_us=self.head_us - received_us if self.head_us else None,
             ttft_us=ttft_us - received_us if ttft_us else None,
-            total_us=ended_us - received_us,
+            total_us=total_us,
             overhead_us=self.overhead_us,
             usage=usage,
             estimated=is_estimated,

@@ -63,11 +63,14 @@ class Decision(msgspec.Struct, frozen=True):
     """Whether no body has to be read: the head names a durable thread, and the route."""
 
 
+def decided(parts: Parts, head: RequestHead) -> Decision | None:
+    """What was decided for an equal head before, with the same parts."""
+    known = head.shape.decision
+    return known if isinstance(known, Decision) and known.parts is parts else None
+
+
 def decide(parts: Parts, head: RequestHead) -> Decision:
     """The decision for a head, remembered. Raises ClewError as `identify` and `choose_route`."""
-    known = head.shape.decision
-    if isinstance(known, Decision) and known.parts is parts:
-        return known
     full_path = head.target.partition(b"?")[0]
     path = without_name(full_path)
     api = api_for(head.method, path)

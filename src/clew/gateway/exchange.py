@@ -20,7 +20,7 @@ from clew.gateway.answers import binding_fields, error_answer, identity_fields, 
 from clew.gateway.asking import ask_for_usage
 from clew.gateway.attempt import Attempt, model_hint
 from clew.gateway.content import release_node, resolve_by_content, show_reply
-from clew.gateway.decision import Decision, decide, route_to
+from clew.gateway.decision import Decision, decide, decided, route_to
 from clew.gateway.draining import DRAIN_S
 from clew.gateway.grants import NO_GRANT, Asked
 from clew.gateway.meter import NOTHING_READ, Meter
@@ -29,9 +29,10 @@ from clew.gateway.phases import send_in_phases
 from clew.gateway.placing import ask_for_place
 from clew.gateway.sending import UPGRADE_FIELDS, Answered, send_to_worker
 from clew.gateway.sessions import UNATTRIBUTED, Resolved
+from clew.wire.ending import Ending, EndingKind
 from clew.wire.heads import ResponseHead, WireError
 from clew.wire.listener import ClientGone, ServerRequest
-from clew.wire.relay import Ending, EndingKind, drain_upstream
+from clew.wire.relay import drain_upstream
 from clew.wire.tunnel import tunnel
 from clew.wire.upstream import UpstreamConnection, UpstreamFault
 
@@ -68,12 +69,13 @@ class Exchange:
     async def _carry(self, parts: Parts, request: ServerRequest, request_id: str) -> None:
         head = request.head
         caller = parts.gate.admit(head)
-        if parts.local.concerns(head):
+        decision = decided(parts, head)
+        if decision is None and parts.local.concerns(head):
             await parts.local.answer(request, caller.principal)
             return
         if head.upgrade and not is_tunnelled(parts, caller):
             raise ClewError("websocket_unsupported")
-        decision = decide(parts, head)
+        decision = decision or decide(parts, head)
         if decision.is_enough:
             claim, body = decision.claim, None
             model = decision.model or model_hint(request.body_prefix)

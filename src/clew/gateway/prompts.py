@@ -244,10 +244,10 @@ class Prompts:
         return True
 
     def _keep(self, session: SessionKey, call: Held, last: Held | None) -> None:
+        calls = self._last.setdefault(call.principal, {})
         if last is not None:
             self.drop(last)
-        calls = self._last.setdefault(call.principal, {})
-        calls.pop(session, None)
+            del calls[session]  # the newest come last
         calls[session] = call
 
     def _note_pause(self, last: Held, call: Held) -> None:

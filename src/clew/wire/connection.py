@@ -242,9 +242,12 @@ class ClientConnection(asyncio.Protocol):
         self._timer.clear()
         self._house.in_flight += 1
         request = self._request = ServerRequest(self, head)
+        rest = data[end:] if has_more else b""
+        if rest and not request.is_complete:
+            rest = request.feed_first(rest)
         self._receive = self._hold if request.is_complete else self._body_bytes
-        if has_more:
-            self._receive(data[end:])
+        if rest:
+            self._receive(rest)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None

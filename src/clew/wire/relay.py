@@ -21,10 +21,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from clew.wire.bodies import Edit, EditedBody, body_reader
+from clew.wire.ending import Ending, EndingKind, Tap
 from clew.wire.faults import UpstreamFault, WireError
 from clew.wire.heads import FramingKind, ResponseHead
 from clew.wire.request import ServerRequest
@@ -34,21 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Tap = Callable[[bytes], int]
-"""Sees a piece of payload; returns the index in it where the closing span begins, or -1."""
-
 LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-class EndingKind(StrEnum):
-    """How a response ended."""
-
-    COMPLETE = "complete"
-    TRUNCATED = "truncated"
-    """The upstream ended or broke HTTP in the middle."""
-    STALLED = "stalled"
-    """Nothing came for ``stream_idle_s``."""
-    CLIENT_GONE = "client_gone"
 
 
 class _Phase(IntEnum):
@@ -59,8 +46,8 @@ class _Phase(IntEnum):
     OVER = 4
 
 
-class Ending:
-    """How a relay ended, and what can be done with it now. Exactly one of the acts is called."""
+class RelayEnding:
+    """The ending of a `Relay`, which does what is asked of it."""
 
     __slots__ = ("_relay", "code", "kind")
 
@@ -68,36 +55,32 @@ class Ending:
         self._relay = relay
         self.kind = kind
         self.code = code
-        """A code of `core.errors`, or empty."""
 
     @property
     def response_bytes(self) -> int:
-        """Payload bytes read, chunk framing removed."""
+        """See `Ending`."""
         return self._relay.response_bytes
 
     @property
     def is_close_delimited(self) -> bool:
-        """The upstream's end of connection is the only sign that the body was whole."""
+        """See `Ending`."""
         return self._relay.framing.kind is FramingKind.CLOSE
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything has been written to the client."""
+        """See `Ending`."""
         return self._relay.is_begun
 
     def release(self) -> Coroutine[object, object, bool]:
-        """Write the closing span and what follows it; whether the client was given everything."""
+        """See `Ending`."""
         return self._relay.release()
 
     def end_with(self, event: bytes) -> None:
-        """After truncated or stalled: write ``event`` as payload and end the message properly.
-
-        A message framed by its length cannot be ended so: it is cut.
-        """
+        """See `Ending`."""
         self._relay.end_with(event)
 
     def cut(self) -> None:
-        """Close the client's connection, its message visibly incomplete; drop the upstream."""
+        """See `Ending`."""
         self._relay.cut()
 
 
@@ -155,7 +138,7 @@ class Relay:
         self._is_held_by_read = response.framing.kind is FramingKind.LENGTH
         self._is_broken = False
         self._phase = _Phase.RELAYING
-        self._ending: Ending | None = None
+        self._ending: RelayEnding | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.response_bytes = 0
 
@@ -414,7 +397,7 @@ class Relay:
     def _conclude(self, kind: EndingKind, code: str = "") -> None:
         if self._ending is not None or self._phase is _Phase.OVER:
             return
-        self._ending = Ending(self, kind, code)
+        self._ending = RelayEnding(self, kind, code)
         self._phase = _Phase.HELD
         self._timer.clear()
         if kind in (EndingKind.TRUNCATED, EndingKind.STALLED):
@@ -492,5 +475,7 @@ async def drain_upstream(
         relay = Relay(upstream, request, tap)
         request.detach(upstream)
     else:
+        if not isinstance(ending, RelayEnding):
+            raise UpstreamFault("upstream_protocol", "nothing of it is left to read", sent=True)
         relay = ending._relay  # noqa: SLF001 - the same file's class
     return await relay.drain(limit_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
-from clew.wire.bodies import body_reader
+from clew.wire.bodies import BodyReader, body_reader
 from clew.wire.faults import ClientGone, WireError
 from clew.wire.heads import FramingKind, RequestHead
 from clew.wire.limits import DRAIN_BODY_BYTES
@@ -110,7 +110,8 @@ class ServerRequest:
 
     def __init__(self, connection: ClientConnection, head: RequestHead) -> None:
         self._connection = connection
-        self._reader = body_reader(head.framing, refuses_trailers=True)
+        self._reader: BodyReader | None = None
+        """Made for a body that does not come whole with its head."""
         self._body: bytes | bytearray = b""
         self._hold_bytes = connection.limits.buffer_bytes
         self._error: WireError | None = None
@@ -129,7 +130,7 @@ class ServerRequest:
         self.received_us = clock_us()
         self.request_bytes = 0
         """Bytes of body payload received so far."""
-        self.is_complete = self._reader.is_done
+        self.is_complete = not head.framing.has_body
         """The whole body has been received."""
         self.is_disconnected = False
         self.will_close = not head.keep_alive or connection.is_draining
@@ -300,9 +301,21 @@ class ServerRequest:
 
     # What its connection calls.
 
+    def feed_first(self, data: bytes) -> bytes:
+        """The bytes that came with the head; returns those after the body."""
+        size = len(data)
+        if size == self.head.framing.length and size <= self._connection.limits.max_body_bytes:
+            self._body = data
+            self.request_bytes = size
+            self.is_complete = True
+            return b""
+        return self.feed(data)
+
     def feed(self, data: bytes) -> bytes:
         """Bytes of the body; returns those after it."""
         reader = self._reader
+        if reader is None:
+            reader = self._reader = body_reader(self.head.framing, refuses_trailers=True)
         try:
             payload = reader.feed(data)
         except WireError as error:

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 import msgspec
 
 from clew.wire.bodies import Edit
+from clew.wire.ending import Ending, Tap
 from clew.wire.faults import ClientGone, ConnectTimeout, Unreachable, UpstreamFault, WireError
 from clew.wire.heads import (
     ILLEGAL_BYTE,
@@ -25,9 +26,10 @@ from clew.wire.heads import (
     parse_response_head,
 )
 from clew.wire.limits import LINGER_S, MAX_INTERIM_RESPONSES, WRITE_HIGH_BYTES, PoolLimits, Timeouts
-from clew.wire.relay import Ending, Relay, Tap
+from clew.wire.relay import Relay
 from clew.wire.request import Receive, ServerRequest, clock_us
 from clew.wire.timers import TimerWheel, nothing
+from clew.wire.whole import relay_whole
 
 __all__ = [
     "ConnectTimeout",
@@ -181,8 +183,11 @@ class UpstreamConnection(asyncio.Protocol):
         ``head`` is the head block for the client without framing fields (they are added here),
         with or without its blank line. ``tap`` sees every piece of payload before it is written
         and returns where the closing span begins in it, or -1. ``edit`` changes the payload before
-        the tap sees it (not with Content-Length). See `relay.Ending`.
+        the tap sees it (not with Content-Length). See `ending.Ending`.
         """
+        body = self._take_whole() if edit is None and not request.is_disconnected else None
+        if body is not None:
+            return relay_whole(self, request, head, body, tap)
         return Relay(self, request, tap, edit).run(head)
 
     async def await_head(self, limit_s: float) -> ResponseHead:
@@ -256,6 +261,16 @@ class UpstreamConnection(asyncio.Protocol):
         if pace is not None:
             self._pace = pace
         return early, self._early_end
+
+    def _take_whole(self) -> bytes | None:
+        """The response's body, where all of it has come with the head."""
+        response, body = self._response, self._early
+        if response is None or not body or len(body) != response.framing.length:
+            return None
+        self._early = b""
+        self._receive = self._unexpected
+        self._on_end = self._idle_ended
+        return body
 
     def pause_reading(self) -> None:
         """Read no more; the upstream's kernel stops it."""

@@ -192,7 +192,23 @@ def test_a_document_is_read_whole() -> None:
         "gpt-4o-2024-08-06",
         "chatcmpl-7",
     )
-    assert (reading.is_complete, reading.output_chars) == (True, len("Hello there"))
+    assert reading.is_complete
+
+
+def test_a_document_without_usage_is_measured() -> None:
+    """The ground of an estimate; a form that nobody knows counts whole."""
+    odd = samples.CHAT_DOCUMENT | {"usage": None, "choices": "Hello there"}
+
+    reading = read_document("chat", samples.CHAT_DOCUMENT | {"usage": None})
+    assert (reading.usage, reading.output_chars) == (None, len("Hello there"))
+    assert read_document("chat", odd).output_chars > len("Hello there")
+
+
+def test_a_document_of_odd_choices_is_billed_by_its_usage() -> None:
+    """What was generated may have any form; the figures count."""
+    odd = samples.CHAT_DOCUMENT | {"choices": "Hello there"}
+
+    assert read_document("chat", odd).usage == USAGE
 
 
 def test_request_facts() -> None:

@@ -64,6 +64,16 @@ class _Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class _Figures(msgspec.Struct, gc=False):
+    """A completion but for what was generated, which is left undecoded."""
+
+    id: Any = None
+    model: Any = None
+    usage: Any = None
+    timings: Any = None
+    error: Any = None
+
+
 class _Request(msgspec.Struct, gc=False):
     model: Any = None
     stream: Any = None
@@ -74,6 +84,7 @@ class _Request(msgspec.Struct, gc=False):
 
 _NO_DETAILS: Final[Mapping[str, Any]] = MappingProxyType({})
 _decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+_decode_figures: Final = msgspec.json.Decoder(_Figures).decode
 _decode_request: Final = msgspec.json.Decoder(_Request).decode
 
 
@@ -131,18 +142,27 @@ class _ChatDocument(DocumentTap):
 
     def read(self, document: bytes) -> Reading | None:
         """Take in the completion, or the error."""
-        chunk = decoded(_decode_chunk, document)
-        if chunk is None:
+        figures = decoded(_decode_figures, document)
+        if figures is None:
             return None
-        messages = [choice.message for choice in chunk.choices or () if choice.message]
+        usage = usage_of(figures.usage) or _timed(figures.timings)
         return Reading(
-            usage=usage_of(chunk.usage) or _timed(chunk.timings),
-            model=name_of(chunk.model),
-            response_id=name_of(chunk.id),
+            usage=usage,
+            model=name_of(figures.model),
+            response_id=name_of(figures.id),
             is_complete=True,
-            error="upstream_error" if chunk.error else "",
-            output_chars=sum(_generated_chars(message) for message in messages),
+            error="upstream_error" if figures.error else "",
+            output_chars=0 if usage is not None else _document_chars(document),
         )
+
+
+def _document_chars(document: bytes) -> int:
+    """What a completion has generated: all of it, where its form is none that is known."""
+    chunk = decoded(_decode_chunk, document)
+    if chunk is None:
+        return len(document)
+    messages = (choice.message for choice in chunk.choices or ())
+    return sum(_generated_chars(message) for message in messages if message is not None)
 
 
 def _generated_chars(message: _Message) -> int:

@@ -31,7 +31,10 @@ class Reading(msgspec.Struct, frozen=True):
     error: str = ""
     """``upstream_error`` when the stream carried the API's error event."""
     output_chars: int = 0
-    """Characters of generated text seen: the ground of an estimate where no usage came."""
+    """Characters of generated text seen: the ground of an estimate where no usage came.
+
+    Of a whole document that names its usage they need not be counted.
+    """
     is_usage_estimated: bool = False
     """Whether ``usage.output_tokens`` was estimated because the stream ended before its figure."""
     flags: tuple[str, ...] = ()
