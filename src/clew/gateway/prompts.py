@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 HELD_BYTES: Final = 64 * 1024 * 1024
 """All bodies held at once: those of running calls, and the last one of each session."""
-HELD_BYTES_EACH: Final = 16 * 1024 * 1024
-"""Those of one principal: a quarter, so that nobody keeps the others from being looked at."""
+HELD_BYTES_EACH: Final = 12 * 1024 * 1024
+"""Those of one principal: a part, so that nobody keeps the others from being looked at."""
 OVERHEAD_BYTES: Final = 4096
 """What a call holds beside its body, measured: its two events and its claim."""
 WAITING_BYTES: Final = 32 * 1024 * 1024

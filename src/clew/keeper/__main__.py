@@ -40,6 +40,7 @@ from clew.keeper.running import Load, Running
 from clew.keeper.server import KeeperServer
 from clew.keeper.witnesses import Witnesses
 from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
+from clew.process.memory import Trimmer
 from clew.store.changes import ChangeLog
 from clew.store.engine import checkpoint, describe, open_for_writing
 from clew.store.keys import living_keys
@@ -181,6 +182,13 @@ def build_projector(
     def derive(principal: Principal, alias: Alias) -> SessionKey:
         return derive_key(launch.secret, principal, alias.family, alias.value)
 
+    trimmer = Trimmer()
+
+    def after_pass() -> None:
+        if audit is not None:
+            audit.attend()
+        trimmer.attend()
+
     return Projector(
         launch.journal_directory,
         StoreWriter(engine, log, witness),
@@ -191,7 +199,7 @@ def build_projector(
         before_removal=lambda: checkpoint(engine),
         lifecycle=_lifecycle(launch),
         on_pruned=on_pruned,
-        after_pass=audit.attend if audit is not None else lambda: None,
+        after_pass=after_pass,
     )
 
 

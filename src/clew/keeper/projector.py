@@ -31,8 +31,9 @@ from clew.store.retention import Pruned
 from clew.store.rows import AttemptKey, OpenRow, PositionRow
 from clew.store.writer import Transaction
 
-BATCH_EVENTS: Final = 1_000
-"""Events a transaction takes: some 50 ms of work, so that nobody waits long for its lock."""
+BATCH_EVENTS: Final = 500
+"""Events a transaction takes: some 25 ms of work, so that nobody waits long for its lock, and a few
+MiB for that time."""
 SWEEP_S: Final = 60.0
 _UNREADABLE: Final = (Stop.FUTURE.value, Stop.FOREIGN.value)
 
