@@ -39,7 +39,14 @@ from clew.keeper.reach import Reach
 from clew.keeper.running import Load, Running
 from clew.keeper.server import KeeperServer
 from clew.keeper.witnesses import Witnesses
-from clew.process.launch import Launch, announce_ready, read_launch, set_up_logging, watch_parent
+from clew.process.launch import (
+    REFUSED,
+    Launch,
+    announce_ready,
+    read_launch,
+    set_up_logging,
+    watch_parent,
+)
 from clew.process.memory import Trimmer
 from clew.store.changes import ChangeLog
 from clew.store.engine import checkpoint, describe, open_for_writing
@@ -58,8 +65,6 @@ DERIVED_KEYS: Final = 2_048
 """Keys kept beside the ids they derive from: sessions that are busy now, some 1 MiB."""
 
 RETRY_S: Final = 0.5
-REFUSED: Final = 2
-"""Exit code: starting again cannot help."""
 
 _log = logging.getLogger("clew.keeper")
 

@@ -12,10 +12,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from clew.config.schema import Config
+
+REFUSED: Final = 2
+"""Exit code of a child that said why it cannot run here: starting it again would not help."""
 
 
 class Launch(msgspec.Struct, frozen=True):

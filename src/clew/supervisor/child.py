@@ -11,7 +11,7 @@ import sys
 import time
 from asyncio.subprocess import Process
 
-from clew.process.launch import Launch, encode_launch
+from clew.process.launch import REFUSED, Launch, encode_launch
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Child:
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
         self.is_ready = asyncio.Event()
+        self.has_refused = asyncio.Event()
+        """It said why it cannot run here, and that starting again would not help."""
         self.exit_code: int | None = None
 
     @property
@@ -87,6 +89,8 @@ class Child:
             started = time.monotonic()
             self.exit_code = await self._run_once()
             self.is_ready.clear()
+            if self.exit_code == REFUSED:
+                self.has_refused.set()
             if self._is_stopping:
                 return
             log.error("%s left with %s; starting it again", self.name, self.exit_code)

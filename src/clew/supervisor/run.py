@@ -133,9 +133,12 @@ class Supervisor:
     async def _announce(self, children: list[Child]) -> int:
         ready = [asyncio.create_task(child.is_ready.wait()) for child in children]
         stop = asyncio.create_task(self._stop.wait())
+        refusals = [asyncio.create_task(child.has_refused.wait()) for child in children]
         every = asyncio.ensure_future(asyncio.wait(ready))
-        waiting: set[asyncio.Future[Any]] = {every, stop}
+        waiting: set[asyncio.Future[Any]] = {every, stop, *refusals}
         await asyncio.wait(waiting, timeout=READY_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        for refusal in refusals:
+            refusal.cancel()
         if every.done():
             base = self._base
             self._write_ready()
@@ -146,6 +149,8 @@ class Supervisor:
         every.cancel()
         if self._stop.is_set():
             return EXIT_OK
+        if any(child.has_refused.is_set() for child in children):
+            return EXIT_FAILED  # it has said why
         missing = ", ".join(child.name for child in children if not child.is_ready.is_set())
         log.error("not ready within %.0f s: %s", READY_PATIENCE_S, missing)
         return EXIT_FAILED
