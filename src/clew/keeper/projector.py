@@ -31,9 +31,9 @@ from clew.store.retention import Pruned
 from clew.store.rows import AttemptKey, OpenRow, PositionRow
 from clew.store.writer import Transaction
 
-BATCH_EVENTS: Final = 500
-"""Events a transaction takes: some 25 ms of work, so that nobody waits long for its lock, and a few
-MiB for that time."""
+BATCH_EVENTS: Final = 250
+"""Events a transaction takes: some 12 ms of work, so that nobody waits long for its lock, and what
+it changes has room in the cache (`store.engine`)."""
 SWEEP_S: Final = 60.0
 _UNREADABLE: Final = (Stop.FUTURE.value, Stop.FOREIGN.value)
 

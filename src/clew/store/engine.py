@@ -58,7 +58,7 @@ def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
         "synchronous=NORMAL",
         "foreign_keys=OFF",
         "temp_store=MEMORY",
-        "cache_size=-4096",
+        "cache_size=-8192",
         "journal_size_limit=67108864",
     ):
         connection.execute(f"PRAGMA {pragma}")
