@@ -48,7 +48,8 @@ FIELD_LINE: Final = re.compile(TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 ILLEGAL_BYTE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 """What no head may hold anywhere: seen early, a head that can never end is refused at once."""
 _TOKEN: Final = re.compile(TOKEN)
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_MAX_DIGITS: Final = 18
+"""Of a length: no body has more bytes than that."""
 _HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{0,5})?"
 )
@@ -432,7 +433,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes | None) -> bytes:
 
 
 def _length(value: bytes) -> int:
-    if _DIGITS.fullmatch(value) is None:
+    if not value.isdigit() or len(value) > _MAX_DIGITS:  # of bytes: 0 to 9 alone
         raise WireError("bad_request", "Content-Length is not one decimal number")
     return int(value)
 

@@ -34,11 +34,9 @@ def name_of(value: Any) -> str:
 
 def count_of(value: Any) -> int | None:
     """A token count: a whole number from 0 to `MAX_COUNT`; anything else is None."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is int and 0 <= value <= MAX_COUNT:  # no bool, which is an int as well
-        return value
-    return None
+    if type(value) is int:  # no bool, which is an int as well
+        return value if 0 <= value <= MAX_COUNT else None
+    return count_of(int(value)) if type(value) is float and value.is_integer() else None
 
 
 def first_count(mapping: Mapping[str, Any], *path: str) -> int | None:
