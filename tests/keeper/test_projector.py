@@ -50,6 +50,19 @@ def test_a_session_opens_with_its_dispatch(house: House) -> None:
     assert house.rows("SELECT type, reason FROM session_events") == [("opened", "opencode")]
 
 
+def test_a_pass_that_lasts_keeps_nothing_else_waiting(house: House) -> None:
+    """A keeper that is always behind still brings its audit lines to the files."""
+    house.journal().append(*(event for n in range(1, 11) for event in (dispatched(n), settled(n))))
+    seen: list[int] = []
+    projector = house.projector(
+        batch_events=4,
+        attend=lambda: seen.append(int(house.one("SELECT count(*) FROM attempts"))),
+    )
+    projector.run_pass()
+
+    assert seen == [2, 4, 6, 8, 10, 10]
+
+
 def test_an_intent_is_held_over_a_restart_of_the_keeper(house: House) -> None:
     """The outcome finds its intent in the store."""
     journal = house.journal()

@@ -189,7 +189,7 @@ def build_projector(
 
     trimmer = Trimmer()
 
-    def after_pass() -> None:
+    def attend() -> None:
         if audit is not None:
             audit.attend()
         trimmer.attend()
@@ -204,7 +204,7 @@ def build_projector(
         before_removal=lambda: checkpoint(engine),
         lifecycle=_lifecycle(launch),
         on_pruned=on_pruned,
-        after_pass=after_pass,
+        attend=attend,
     )
 
 

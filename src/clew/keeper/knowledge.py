@@ -21,8 +21,8 @@ from clew.keeper.protocol import Known
 from clew.store.rows import AliasKey
 from clew.store.schema import aliases, bindings, moves, responses, sessions
 
-MAX_RECENT: Final = 16_384
-"""Some 12 MiB: with what lineage holds of one principal it stays below 64 MiB."""
+MAX_RECENT: Final = 8_192
+"""Some 6 MiB: with what lineage holds of one principal it stays below 64 MiB."""
 CHUNK: Final = 500
 
 # Built once: building a statement costs more than running it.

@@ -108,10 +108,10 @@ class Projector:
         before_removal: Callable[[], None] = lambda: None,
         lifecycle: Lifecycle = FOR_EVER,
         on_pruned: Callable[[list[Pruned]], None] = lambda _pruned: None,
-        after_pass: Callable[[], None] = lambda: None,
+        attend: Callable[[], None] = lambda: None,
     ) -> None:
-        self._after_pass = after_pass
-        """What follows the journals' end, on the projector's thread."""
+        self._attend = attend
+        """Whatever else the projector's thread looks after: called between transactions."""
         self._lifecycle = lifecycle
         self._on_pruned = on_pruned
         self._pruned_at_ns = 0
@@ -191,13 +191,14 @@ class Projector:
             reads = self._read(alive)
             if any(read.span.payloads or self._has_moved(read) for read in reads):
                 yield self._commit(reads)
+                self._attend()  # a pass that has fallen behind may last
             alive = [read.incarnation for read in reads if not read.span.is_at_end]
             for read in reads:
                 if read.span.is_at_end and not read.is_owned:
                     yield self._finish(read)
         while self._has_repairs:
             yield self._commit(())
-        self._after_pass()
+        self._attend()
         self._sweep()
         yield from self._prune()
 
