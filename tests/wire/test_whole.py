@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.wire.house import Call, House, run, until
+from tests.wire.house import Call, Client, House, run, until
 
 from clew.wire.ending import Tap
 
@@ -24,6 +24,15 @@ def answering(after: Callable[[Call], None], tap: Tap | None = None) -> House:
             after(call)
 
     return House(script, tap=tap)
+
+
+async def held(house: House) -> tuple[Client, asyncio.Event]:
+    """A client whose answer is held, and what releases it."""
+    house.handler.hold = asyncio.Event()
+    client = await house.client()
+    client.send(GET)
+    await house.handler.concluded.wait()
+    return client, house.handler.hold
 
 
 def nothing(_call: Call) -> None:
@@ -79,12 +88,9 @@ def test_what_its_upstream_does_while_it_is_held_costs_nothing(
 
     async def story() -> None:
         async with answering(after) as house:
-            house.handler.hold = asyncio.Event()
-            client = await house.client()
-            client.send(GET)
-            await house.handler.concluded.wait()
+            client, released = await held(house)
             await until(lambda: not house.pool.connections)
-            house.handler.hold.set()
+            released.set()
             assert await client.exactly(len(ANSWER)) == ANSWER
             client.send(GET)
             assert await client.exactly(len(ANSWER)) == ANSWER
@@ -98,13 +104,10 @@ def test_a_client_that_leaves_while_it_is_held_does_not_cost_the_upstream() -> N
 
     async def story() -> None:
         async with answering(nothing) as house:
-            house.handler.hold = asyncio.Event()
-            client = await house.client()
-            client.send(GET)
-            await house.handler.concluded.wait()
+            client, released = await held(house)
             client.leave()
             await until(lambda: not house.listener.connections)
-            house.handler.hold.set()
+            released.set()
             await until(lambda: house.handler.released)
             assert list(house.handler.released) == [False]
             assert house.pool.idle == 1
@@ -117,10 +120,7 @@ def test_a_handler_that_lets_it_fall_closes_both() -> None:
 
     async def story() -> None:
         async with answering(nothing) as house:
-            house.handler.hold = asyncio.Event()
-            client = await house.client()
-            client.send(GET)
-            await house.handler.concluded.wait()
+            client, _ = await held(house)
             house.handler.endings[0].cut()
             assert await client.rest() == b""
 
