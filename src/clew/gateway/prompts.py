@@ -18,6 +18,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from clew.core.apis.content import MAX_BODY_BYTES
 from clew.core.cache_break import Turn, has_fallen, prompt_marks
 from clew.core.claim import Kind, Principal, SessionKey
@@ -32,8 +34,8 @@ HELD_BYTES: Final = 64 * 1024 * 1024
 """All bodies held at once: those of running calls, and the last one of each session."""
 HELD_BYTES_EACH: Final = 12 * 1024 * 1024
 """Those of one principal: a part, so that nobody keeps the others from being looked at."""
-OVERHEAD_BYTES: Final = 4096
-"""What a call holds beside its body, measured: its two events and its claim."""
+OVERHEAD_BYTES: Final = 1024
+"""What a call holds beside its body, measured and rounded up: names, figures, its place here."""
 WAITING_BYTES: Final = 32 * 1024 * 1024
 """Bodies that wait for the thread; what comes beyond is left out."""
 MAX_PLACES: Final = 1_000
@@ -45,28 +47,32 @@ _log = logging.getLogger(__name__)
 
 
 class Held:
-    """One call and its body, whose pieces the request hands on as they pass."""
+    """One call and its body, whose pieces the request hands on as they pass.
+
+    Many wait long for their session's next call, so that nothing of the exchange is kept with it.
+    """
 
     __slots__ = (
         "api",
-        "held_tokens",
-        "intent",
-        "outcome",
+        "attempt",
         "pieces",
         "principal",
+        "request_id",
         "reserved_bytes",
-        "usage",
+        "session",
+        "turn",
     )
 
-    outcome: Settled
-    """With the next two only known when the call has ended."""
-    usage: Usage
-    held_tokens: int
-    """What the upstream held for the session then."""
+    turn: Turn
+    """What the call was; known when it has ended. The marks are not made."""
 
-    def __init__(self, intent: Dispatched, api: str, reserved_bytes: int) -> None:
-        self.intent = intent
+    def __init__(
+        self, intent: Dispatched, session: SessionKey, api: str, reserved_bytes: int
+    ) -> None:
+        self.request_id = intent.request_id
+        self.attempt = intent.attempt
         self.principal = intent.principal
+        self.session = session
         self.api = api
         self.reserved_bytes = reserved_bytes
         self.pieces: list[bytes] = []
@@ -75,33 +81,27 @@ class Held:
         """One piece of the body."""
         self.pieces.append(piece)
 
-    @property
-    def model(self) -> str:
-        """The model that answered, else the one that was asked for."""
-        return self.outcome.model or self.intent.model
+    def end(self, intent: Dispatched, outcome: Settled, usage: Usage) -> Turn:
+        """The call has ended; its model is the one that answered, else the one asked for."""
+        self.turn = Turn(
+            at_ns=intent.received_at_ns,
+            upstream=intent.upstream,
+            vendor=intent.vendor,
+            worker=intent.worker,
+            model=outcome.model or intent.model,
+            cached_tokens=usage.cached_tokens,
+            written_tokens=usage.cache_write_tokens,
+            written_1h_tokens=usage.cache_write_1h_tokens,
+            marks=b"",
+            is_compaction=intent.claim.kind is Kind.COMPACTION,
+        )
+        return self.turn
 
     def prompted(self, marks: bytes, survived_s: float) -> Prompted:
         """What the keeper is told of it."""
-        intent, usage = self.intent, self.usage
-        assert intent.session is not None
+        turn = msgspec.structs.replace(self.turn, marks=marks)
         return Prompted(
-            intent.request_id,
-            intent.attempt,
-            intent.principal,
-            intent.session,
-            Turn(
-                at_ns=intent.received_at_ns,
-                upstream=intent.upstream,
-                vendor=intent.vendor,
-                worker=intent.worker,
-                model=self.model,
-                cached_tokens=usage.cached_tokens,
-                written_tokens=usage.cache_write_tokens,
-                written_1h_tokens=usage.cache_write_1h_tokens,
-                marks=marks,
-                is_compaction=intent.claim.kind is Kind.COMPACTION,
-            ),
-            survived_s,
+            self.request_id, self.attempt, self.principal, self.session, turn, survived_s
         )
 
 
@@ -184,7 +184,7 @@ class Prompts:
             return
         self._held_bytes += size
         self._held[principal] += size
-        held = attempt.held = Held(attempt.intent, attempt.api.name, size)
+        held = attempt.held = Held(attempt.intent, session.known.key, attempt.api.name, size)
         if body is not None:
             held.take(body)
         else:
@@ -192,27 +192,26 @@ class Prompts:
 
     def show(self, attempt: Attempt, outcome: Settled) -> None:
         """After the release: compare what the cache gave with what the last call left there."""
-        call, usage, session = attempt.held, outcome.usage, attempt.intent.session
-        if call is None or usage is None or session is None or outcome.error:
+        call, usage = attempt.held, outcome.usage
+        if call is None or usage is None or outcome.error:
             return
-        call.outcome, call.usage = outcome, usage
-        call.held_tokens = usage.cached_tokens + usage.cache_write_tokens
+        turn = call.end(attempt.intent, outcome, usage)
         calls = self._last.get(call.principal)
-        last = calls.get(session) if calls is not None else None
-        if last is None and not call.held_tokens:
+        last = calls.get(call.session) if calls is not None else None
+        if last is None and not turn.held_tokens:
             return
-        if attempt.claim.kind is Kind.COMPACTION:
+        if turn.is_compaction:
             if last is not None:
                 self._submit(last)
                 self._submit(call)
             return
         attempt.held = None  # it is the session's last body now
-        if last is not None and has_fallen(last.held_tokens, usage.cached_tokens):
+        if last is not None and has_fallen(last.turn.held_tokens, turn.cached_tokens):
             self._submit(last)
             self._submit(call)
         elif last is not None:
-            self._note_pause(last, call)
-        self._keep(session, call, last)
+            self._note_pause(last.turn, turn)
+        self._keep(call, last)
 
     def drop(self, held: Held) -> None:
         """The body is not held any more."""
@@ -243,19 +242,19 @@ class Prompts:
         self.drop(call)
         return True
 
-    def _keep(self, session: SessionKey, call: Held, last: Held | None) -> None:
+    def _keep(self, call: Held, last: Held | None) -> None:
         calls = self._last.setdefault(call.principal, {})
         if last is not None:
             self.drop(last)
-            del calls[session]  # the newest come last
-        calls[session] = call
+            del calls[call.session]  # the newest come last
+        calls[call.session] = call
 
-    def _note_pause(self, last: Held, call: Held) -> None:
+    def _note_pause(self, last: Turn, turn: Turn) -> None:
         """The cache outlived the pause between two calls."""
-        if not last.held_tokens or last.intent.worker != call.intent.worker:
+        if not last.held_tokens or last.worker != turn.worker:
             return
-        place = (call.intent.upstream, call.model)
-        idle_s = (call.intent.received_at_ns - last.intent.received_at_ns) / 1e9
+        place = (turn.upstream, turn.model)
+        idle_s = (turn.at_ns - last.at_ns) / 1e9
         if idle_s > self._survived_s.get(place, 0.0):
             if len(self._survived_s) >= MAX_PLACES:
                 self._survived_s.clear()
@@ -266,7 +265,7 @@ class Prompts:
         if self._waiting_bytes + len(body) > WAITING_BYTES:
             return
         self._waiting_bytes += len(body)
-        survived_s = self._survived_s.get((call.intent.upstream, call.model), 0.0)
+        survived_s = self._survived_s.get((call.turn.upstream, call.turn.model), 0.0)
         self._jobs.put((call, body, survived_s))
 
     def _told(self, message: Prompted | None, size: int) -> None:
