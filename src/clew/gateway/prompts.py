@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 HELD_BYTES: Final = 64 * 1024 * 1024
 """All bodies held at once: those of running calls, and the last one of each session."""
-HELD_BYTES_EACH: Final = 12 * 1024 * 1024
+HELD_BYTES_EACH: Final = 10 * 1024 * 1024
 """Those of one principal: a part, so that nobody keeps the others from being looked at."""
-OVERHEAD_BYTES: Final = 1024
-"""What a call holds beside its body, measured and rounded up: names, figures, its place here."""
+OVERHEAD_BYTES: Final = 2048
+"""What a call holds beside its body, rounded up: names, figures, its places, lost room."""
 WAITING_BYTES: Final = 32 * 1024 * 1024
 """Bodies that wait for the thread; what comes beyond is left out."""
 MAX_PLACES: Final = 1_000
