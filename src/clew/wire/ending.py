@@ -44,11 +44,6 @@ class Ending(Protocol):
         """The upstream's end of connection is the only sign that the body was whole."""
         ...
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything has been written to the client."""
-        ...
-
     def release(self) -> Coroutine[object, object, bool]:
         """Write the closing span and what follows it; whether the client was given everything."""
         ...

@@ -66,11 +66,6 @@ class RelayEnding:
         """See `Ending`."""
         return self._relay.framing.kind is FramingKind.CLOSE
 
-    @property
-    def is_begun(self) -> bool:
-        """See `Ending`."""
-        return self._relay.is_begun
-
     def release(self) -> Coroutine[object, object, bool]:
         """See `Ending`."""
         return self._relay.release()
@@ -141,11 +136,6 @@ class Relay:
         self._ending: RelayEnding | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.response_bytes = 0
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything has been written to the client."""
-        return self._request.has_begun
 
     async def run(self, head: bytes) -> Ending:
         """Relay until the closing span is held, or it ends otherwise."""

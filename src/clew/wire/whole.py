@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class WholeEnding:
-    """See `ending.Ending`. It has begun nothing, and can only be complete."""
+    """See `ending.Ending`. Nothing of it has been written, and it can only be complete."""
 
     __slots__ = ("_message", "_request", "_upstream", "response_bytes")
 
@@ -34,11 +34,6 @@ class WholeEnding:
         self._request = request
         self._message = message
         self.response_bytes = size
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything has been written to the client."""
-        return self._request.has_begun
 
     async def release(self) -> bool:
         """Write all of it; whether there was a client."""
