@@ -54,16 +54,6 @@ class _Choice(msgspec.Struct, gc=False):
     text: Any = None
 
 
-class _Chunk(msgspec.Struct, gc=False):
-    id: Any = None
-    model: Any = None
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    x_groq: Any = None
-    timings: Any = None
-    error: Any = None
-
-
 class _Figures(msgspec.Struct, gc=False):
     """A completion but for what was generated, which is left undecoded."""
 
@@ -72,6 +62,13 @@ class _Figures(msgspec.Struct, gc=False):
     usage: Any = None
     timings: Any = None
     error: Any = None
+
+
+class _Chunk(_Figures, gc=False):
+    """All that is read of a chunk, or of a completion."""
+
+    choices: list[_Choice] | None = None
+    x_groq: Any = None
 
 
 class _Request(msgspec.Struct, gc=False):
