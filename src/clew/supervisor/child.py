@@ -35,7 +35,8 @@ class Child:
         self._task: asyncio.Task[None] | None = None
         self.is_ready = asyncio.Event()
         self.has_refused = asyncio.Event()
-        """It said why it cannot run here, and that starting again would not help."""
+        """It never ran: it said why it cannot here. It is not started again."""
+        self._has_run = False
         self.exit_code: int | None = None
 
     @property
@@ -89,8 +90,9 @@ class Child:
             started = time.monotonic()
             self.exit_code = await self._run_once()
             self.is_ready.clear()
-            if self.exit_code == REFUSED:
+            if self.exit_code == REFUSED and not self._has_run:
                 self.has_refused.set()
+                return
             if self._is_stopping:
                 return
             log.error("%s left with %s; starting it again", self.name, self.exit_code)
@@ -119,5 +121,6 @@ class Child:
         if self._is_stopping:
             self.send(signal.SIGTERM)
         if (await process.stdout.readline()).strip() == b"ready":
+            self._has_run = True
             self.is_ready.set()
         return await process.wait()
