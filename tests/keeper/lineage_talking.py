@@ -101,8 +101,8 @@ class Talking:
         """Keep what waits to be written."""
         self.connection.rollback()
         taken = self.desk.take_unwritten()
-        with self.engine.begin() as connection:
-            taken.write(connection)
+        with self.connection.begin():
+            taken.write(self.connection)
         self.desk.written()
 
     def rows(self) -> int:

@@ -2,8 +2,9 @@
 
 SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
 (its WAL-reset fault), and Debian 12 ships 3.40. So exactly one connection writes and checkpoints:
-the keeper's. Everybody else opens the file with ``mode=ro`` (`store.reads_engine`), and such a
-connection never checkpoints.
+the keeper's, lent to one thread at a time (a second one waits until it is given back). Everybody
+else opens the file with ``mode=ro`` (`store.reads_engine`), and such a connection never
+checkpoints.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def open_sqlite_for_writing(path: Path) -> sa.Engine:
     path.touch(mode=0o600, exist_ok=True)
     engine = sa.create_engine(
         f"sqlite:///{path}",
-        poolclass=sa.StaticPool,
+        poolclass=sa.QueuePool,
+        pool_size=1,
+        max_overflow=0,
         connect_args={"check_same_thread": False, "timeout": BUSY_S, "isolation_level": None},
     )
     sa.event.listen(engine, "connect", _set_up)
