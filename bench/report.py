@@ -46,8 +46,8 @@ def print_tables(
     if said := metering_line(rows):
         print(f"\n{said}")
     print(
-        "\nworker: the proxying process (nginx's worker, Clew's gateway with its journal thread);"
-        "\ngroup: all its processes. Medians of "
+        "\nworker: the proxying process (nginx's worker, Clew's gateway) and what the kernel's own"
+        "\nworkers did meanwhile, syncs above all; group: all its processes. Medians of "
         f"{rows[0]['rounds'] if rows else 0} rounds; streamed p50/p99 are a chunk's way from the"
         "\nupstream's write to the client's read."
     )

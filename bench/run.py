@@ -25,7 +25,7 @@ import msgspec
 from bench import stamping
 from bench.load import Measured, Plan
 from bench.metering import PROXY, SCENARIO, unread
-from bench.processor_time import used_s, wait_until_quiet
+from bench.processor_time import kernel_workers, used_by_kernel_s, used_s, wait_until_quiet
 from bench.proxies import PROXIES, Proxy, Running, StartError, stop
 from bench.report import print_tables
 
@@ -87,11 +87,13 @@ def measure(scenario: str, name: str, number: int, plan: Plan, running: Running)
         every_id = min(1.0, plan.sessions / plan.requests)
         _load(_at(plan, running.port, WARM_UP_SHARE if number else every_id))
     wait_until_quiet(running.group)
-    worker, group = used_s(running.worker), used_s(running.group)
+    worker, group, kernel = used_s(running.worker), used_s(running.group), kernel_workers()
     measured = _load(_at(plan, running.port))
-    worker = used_s(running.worker) - worker
+    # What they do for a gateway (its syncs) is its own; what else they did, is counted with it.
+    syncing = used_by_kernel_s(kernel)
+    worker = used_s(running.worker) - worker + syncing
     wait_until_quiet(running.group)  # a keeper that projects behind is counted to the end
-    group = used_s(running.group) - group
+    group = used_s(running.group) - group + syncing
     units = measured.requests * (plan.chunks or 1)
     return Sample(
         scenario, name, number, units, worker / units * 1e6, group / units * 1e6, measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
 from pathlib import Path
@@ -35,6 +36,9 @@ class FaultyDisk(SystemDisk):
         if self.fails_create:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().create(path, size_bytes, header)
+
+    def kernel_sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Every sync goes by `sync`."""
 
     def sync(self, fd: int) -> None:
         """As the system, or held back, or an error."""

@@ -6,6 +6,7 @@ file that cannot grow. `SystemDisk` is the only adapter of the product.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+from clew.journal.kernel_sync import KernelSync
 
 _ZEROS = bytes(1024 * 1024)
 
@@ -36,6 +39,10 @@ class Disk(Protocol):
 
     def sync_directory(self, path: Path) -> None:
         """Bring the directory's entries to stable storage."""
+        ...
+
+    def kernel_sync(self, loop: asyncio.AbstractEventLoop) -> KernelSync | None:
+        """What does the same as `sync` without a thread; None where nothing can."""
         ...
 
 
@@ -71,6 +78,13 @@ class SystemDisk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def kernel_sync(self, loop: asyncio.AbstractEventLoop) -> KernelSync | None:
+        """Linux' asynchronous I/O, where this kernel and its sandbox allow it."""
+        try:
+            return KernelSync(loop)
+        except OSError:
+            return None
 
 
 def _allocate(fd: int, size_bytes: int) -> None:

@@ -3,7 +3,7 @@
 `dispatch` returns with the record in the page cache: the death of the process loses nothing of
 it. `settle` gives a future that resolves when the record is durable. While one group is being
 synced the next one gathers, so one fdatasync serves all requests that end meanwhile; the loop is
-woken once a group. All state belongs to the loop; the committer thread makes system calls only.
+woken once a group. All state belongs to the loop; the committer makes system calls only.
 
 Rules that hold at every step:
 - a dispatch is accepted only when the outcomes of all open dispatches still have room;
@@ -91,7 +91,7 @@ class JournalWriter:
             MAX_RECORD_BYTES, self._segment_bytes - HEADER_BYTES - OUTCOME_BYTES
         )
         self._lock_fd = take_lock(directory, self.incarnation)
-        self._committer = Committer(loop)
+        self._committer = Committer(loop, self._disk.kernel_sync(loop) if sync != "never" else None)
 
         self._segment: Segment | None = None
         self._fd = -1
@@ -115,7 +115,7 @@ class JournalWriter:
         self._retired: list[Segment] = []
         """Full segments that still want their last sync."""
         self._condemned: list[Segment] = []
-        """Distrusted segments whose descriptor the thread may still be using."""
+        """Distrusted segments whose descriptor a commit may still be using."""
         self._needs_commit = False
         self._has_sync_failed = False
         self._has_new_entry = False
@@ -367,9 +367,13 @@ class JournalWriter:
 
         def report(_: None, error: OSError | None) -> None:
             self._commit_started_s = 0.0
+            self._has_sync_failed |= error is not None
             self._report_commit(records, current, retired, waiters, error)
 
-        self._committer.submit(work, report)
+        if has_entry or retired:
+            self._committer.submit(work, report)
+        else:
+            self._committer.sync(current.fd, work, report)
 
     def _report_commit(
         self,
