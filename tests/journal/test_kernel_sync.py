@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import struct
@@ -119,6 +120,44 @@ def test_a_disk_that_fails_is_named(code: int, run: Run) -> None:
     assert error is not None
     assert error.errno == code
     assert outcome_of(bytes(32)) is None
+
+
+def test_a_result_that_cannot_be_read_is_an_error(tmp_path: Path, run: Run) -> None:
+    """Nobody would be told that the records are safe, and nobody is left waiting."""
+
+    def fail(*_arguments: object) -> int:
+        ctypes.set_errno(errno.EFAULT)
+        return -1
+
+    async def work() -> None:
+        heard, fd = Heard(), opened(tmp_path / "f")
+        syncs = KernelSync(asyncio.get_running_loop())
+        syncs.start(fd, heard.outcomes.append)
+        system, syncs._call = syncs._call, fail
+        await heard.all(1)
+        syncs._call = system
+        syncs.close()
+        os.close(fd)
+
+        assert heard.outcomes[0] is not None
+        assert heard.outcomes[0].errno == errno.EFAULT
+
+    run(work())
+
+
+def test_a_kernel_that_refuses_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """A sandbox without these calls: the thread syncs, and no descriptor is lost."""
+
+    async def work() -> None:
+        before = descriptors()
+        nothing = kernel_sync._Numbers(-1, -1, -1, -1)  # no such system call
+        monkeypatch.setattr(kernel_sync, "_numbers", lambda: nothing)
+        assert SystemDisk().kernel_sync(asyncio.get_running_loop()) is None
+        assert descriptors() == before
+
+    run(work())
 
 
 def test_an_unknown_machine_has_none(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

@@ -54,8 +54,13 @@ class KernelSync:
         self._wait = _syscall_of(ctypes.CDLL(None, use_errno=True))
         self._loop = loop
         self._report: Report | None = None
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         context = ctypes.c_ulong(0)
-        _checked(self._call(_long(numbers.setup), _long(1), ctypes.byref(context)))
+        try:
+            _checked(self._call(_long(numbers.setup), _long(1), ctypes.byref(context)))
+        except OSError:
+            os.close(self._eventfd)
+            raise
         self._iocb = ctypes.create_string_buffer(_IOCB.size)
         self._event = ctypes.create_string_buffer(_EVENT.size)
         list_of_one = (ctypes.c_void_p * 1)(ctypes.addressof(self._iocb))
@@ -63,7 +68,6 @@ class KernelSync:
         self._submit = (_long(numbers.submit), context, one, list_of_one)
         self._take = (_long(numbers.getevents), context, one, one, self._event, None)
         self._destroy = (_long(numbers.destroy), context)
-        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         loop.add_reader(self._eventfd, self._on_event)
 
     def start(self, fd: int, report: Report) -> None:
@@ -90,12 +94,13 @@ class KernelSync:
         self._finish(self._call)
 
     def _finish(self, syscall: Any) -> None:
-        while syscall(*self._take) != 1:
-            if (code := ctypes.get_errno()) != errno.EINTR:
-                raise OSError(code, os.strerror(code))
+        taken = syscall(*self._take)
+        while taken < 0 and ctypes.get_errno() == errno.EINTR:
+            taken = syscall(*self._take)
+        error = _last_error() if taken < 0 else outcome_of(self._event.raw)
         report, self._report = self._report, None
         if report is not None:
-            report(outcome_of(self._event.raw))
+            report(error)
 
 
 def outcome_of(event: bytes) -> OSError | None:
@@ -123,5 +128,9 @@ def _long(value: int) -> ctypes.c_long:
 
 def _checked(result: int) -> None:
     if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise _last_error()
+
+
+def _last_error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
