@@ -48,8 +48,8 @@ def print_tables(
     print(
         "\nworker: the proxying process (nginx's worker, Clew's gateway) and what the kernel's own"
         "\nworkers did meanwhile, syncs above all; group: all its processes. Medians of "
-        f"{rows[0]['rounds'] if rows else 0} rounds; streamed p50/p99 are a chunk's way from the"
-        "\nupstream's write to the client's read."
+        f"{rows[0]['rounds'] if rows else 0} rounds;"
+        "\nstreamed p50/p99 are a chunk's way from the upstream's write to the client's read."
     )
     versions = ", ".join(f"{name} {version}" for name, version in surroundings["versions"].items())
     print(
