@@ -178,9 +178,16 @@ def test_an_unknown_machine_has_none(monkeypatch: pytest.MonkeyPatch, run: Run) 
 
 @pytest.mark.parametrize("refuses", [False, True])
 def test_a_journal_settles_either_way(
-    tmp_path: Path, refuses: bool, monkeypatch: pytest.MonkeyPatch, run: Run
+    tmp_path: Path,
+    refuses: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    run: Run,
 ) -> None:
-    """Where the kernel stops taking syncs, the thread does the same one and all that follow."""
+    """Where the kernel stops taking syncs, the thread does the same one and all that follow.
+
+    The log says so, once.
+    """
 
     def refuse(_syncs: KernelSync, _fd: int, _report: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -200,6 +207,7 @@ def test_a_journal_settles_either_way(
 
     run(work())
     assert len(list(list_incarnations(tmp_path))) == 1
+    assert caplog.text.count("a thread syncs from now on") == refuses
 
 
 def test_a_journal_closed_in_a_commit_releases_its_waiters(tmp_path: Path, run: Run) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -18,6 +19,8 @@ from typing import Generic, TypeVar
 from clew.journal.kernel_sync import KernelSync
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 Work = Callable[[], T]
 Report = Callable[[T | None, OSError | None], None]
@@ -63,7 +66,8 @@ class Committer:
         if self._kernel is not None:
             try:
                 self._kernel.start(fd, lambda error: report(None, error))
-            except OSError:
+            except OSError as error:
+                _log.warning("a thread syncs from now on, not the kernel: %s", error.strerror)
                 self._kernel.close()
                 self._kernel = None
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from clew.journal.kernel_sync import KernelSync
+
+_log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1024 * 1024)
 
@@ -83,7 +86,8 @@ class SystemDisk:
         """Linux' asynchronous I/O, where this kernel and its sandbox allow it."""
         try:
             return KernelSync(loop)
-        except OSError:
+        except OSError as error:
+            _log.info("a thread syncs the journal, not the kernel: %s", error.strerror)
             return None
 
 

@@ -367,7 +367,7 @@ class JournalWriter:
 
         def report(_: None, error: OSError | None) -> None:
             self._commit_started_s = 0.0
-            self._has_sync_failed |= error is not None
+            self._has_sync_failed |= error is not None  # the kernel's: no `work` has said so
             self._report_commit(records, current, retired, waiters, error)
 
         if has_entry or retired:
